@@ -1,0 +1,127 @@
+"""A block program as a Python function of a block of rows of one expert."""
+
+from collections.abc import Callable, Sequence
+
+from ir import mlir
+from ir.op import attributes_of
+from ir.types import Tensor
+from backends.naming import Names, wanted_name
+from backends.scalar_text import Text
+
+MapTexts = Callable[[mlir.OpView, Sequence[Text]], list[Text]]
+
+
+def block_function(
+    op: mlir.OpView, types: Sequence[Tensor], map_texts: MapTexts
+) -> list[str]:
+    """The lines of `def @(own, rows, weights)`, with '@' for the name.
+
+    `own` [rows, 1] marks the rows that are the expert's; sums over rows leave the
+    others out, so that nothing in them, not even a NaN, counts.
+    """
+    return _BlockText(op, map_texts).run()
+
+
+class _BlockText:
+    def __init__(self, op: mlir.OpView, map_texts: MapTexts) -> None:
+        self.op = op
+        self.map_texts = map_texts
+        self.block = op.operation.regions[0].blocks[0]
+        self.ops = list(self.block.operations)
+        self.position = {hash(op.operation): i for i, op in enumerate(self.ops)}
+        self.names = Names({"own", "rows", "weights"})
+        self.values: dict[mlir.Value, Text] = {}
+        self.lines: list[str] = []
+
+    def run(self) -> list[str]:
+        told = attributes_of(self.op)
+        self.arguments(told["operands"])
+        for now, op in enumerate(self.ops[:-1]):
+            self.statement(op, now)
+        made: dict[str, list[str]] = {"row": [], "weight": []}
+        yielded = self.ops[-1].operation.operands
+        for value, kind in zip(yielded, told["results"], strict=True):
+            made[kind].append(self.values[value].text)
+        results = ", ".join(_tuple(made[kind]) for kind in ("row", "weight"))
+        return [
+            "def @(own: jax.Array, rows: Arrays, weights: Arrays) -> tuple[Arrays, Arrays]:",
+            *(f"    {line}" for line in (*self.lines, f"return {results}")),
+        ]
+
+    def arguments(self, kinds: Sequence[str]) -> None:
+        """Unpack rows and weights under names after their kind."""
+        unpacked: dict[str, list[str]] = {"rows": [], "weights": []}
+        operands = list(self.op.operation.operands)[1:]
+        for argument, kind, outer in zip(self.block.arguments, kinds, operands, strict=True):
+            name = self.names.give(_argument_name(outer, kind), 1 << 30, 0)
+            self.values[argument] = Text(name)
+            unpacked["weights" if kind == "weight" else "rows"].append(name)
+        for source, names in unpacked.items():
+            if names:
+                left = _tuple(names) if len(names) == 1 else ", ".join(names)
+                self.lines.append(f"{left} = {source}")
+
+    def statement(self, op: mlir.OpView, now: int) -> None:
+        operands = [self.values[v] for v in op.operation.operands]
+        results = list(op.operation.results)
+        if op.operation.name == "moe.map":
+            texts = self.map_texts(op, operands)
+        else:
+            texts = [self.text(op, operands)]
+        for result, text in zip(results, texts, strict=True):
+            self.settle(op, result, text, now)
+
+    def settle(self, op: mlir.OpView, result: mlir.Value, text: Text, now: int) -> None:
+        users = [mlir.user(use) for use in result.uses]
+        inner = op.operation.name in ("kernel.broadcast", "kernel.bias", "moe.map")
+        if text.text.isidentifier() or (inner and len(users) == 1 and len(text.text) < 40):
+            self.values[result] = text
+            self.names.hold(text.text, max(self.position[hash(u.operation)] for u in users))
+            return
+        last = max((self.position[hash(u.operation)] for u in users), default=now)
+        name = self.names.give(_value_name(op), last, now)
+        self.values[result] = Text(name)
+        self.lines.append(f"{name} = {text.text}")
+
+    def text(self, op: mlir.OpView, operands: list[Text]) -> Text:
+        plain = [operand.text for operand in operands]
+        match op.operation.name:
+            case "kernel.dot":
+                name = "expert_dot_t" if attributes_of(op)["transposed"] else "expert_dot"
+                return Text(f"{name}({plain[0]}, {plain[1]})")
+            case "kernel.outer":
+                left, right = (self.owned(v) for v in op.operation.operands)
+                return Text(f"expert_outer({left.text}, {right.text})")
+            case "kernel.sum":
+                return Text(f"jnp.sum({self.owned(op.operation.operands[0]).text}, axis=-2)")
+            case "kernel.row_dot":
+                left, right = (operand.within(6) for operand in operands)
+                return Text(f"jnp.sum({left} * {right}, axis=-1, keepdims=True)")
+            case "kernel.row_sum":
+                return Text(f"jnp.sum({plain[0]}, axis=-1, keepdims=True)")
+        return operands[0]
+
+    def owned(self, value: mlir.Value) -> Text:
+        """A value with the rows that are not the expert's zeroed, if it was computed."""
+        text = self.values[value]
+        if mlir.producer(value) is None:
+            return text
+        return Text(f"jnp.where(own, {text.text}, 0)")
+
+
+def _value_name(op: mlir.OpView) -> str:
+    title = op.operation.name.split(".")[-1]
+    if title == "outer":
+        return "d_weights"
+    return mlir.name_of(op.operation.location) or wanted_name(op)
+
+
+def _argument_name(outer: mlir.Value, kind: str) -> str:
+    producer = mlir.producer(outer)
+    location = producer.location if producer is not None else outer.location
+    name = mlir.name_of(location)
+    return name or {"token": "x", "choice": "gate", "row": "kept", "weight": "w"}[kind]
+
+
+def _tuple(items: Sequence[str]) -> str:
+    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"

@@ -1,0 +1,172 @@
+"""The experts' work on the CPU: one expert after another, tile by tile of its rows.
+
+Each expert with rows has its weights sliced out (XLA copies the slice, casting it on
+the way) and its rows fetched, worked on and stored in sorted order. The weights of an
+expert without rows are never read, and no temporary grows with the number of experts.
+
+T tokens with K choices each make R = T * K flat rows; E experts.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from backends.cpu.kernels.row_plan import RowPlan
+
+CHOICES = 2  # K
+TILES = (8, 16, 32, 48, 56, 64, 72, 80, 88, 96, 128, 256)  # row counts of the body
+COMPUTE_DTYPE = jnp.float32  # what the body is given
+GRADIENT_DTYPE = jnp.float32  # what the sums over an expert's rows are stored in
+
+Arrays = tuple[jax.Array, ...]
+Body = Callable[[jax.Array, Arrays, Arrays], tuple[Arrays, Arrays]]
+
+
+class Operands(NamedTuple):
+    """What the body's rows are fetched from, and the weights of all experts."""
+
+    tokens: Arrays  # [T, D] each: a row reads its token
+    choices: Arrays  # [T, K] each: a row reads its choice, [1]
+    kept: Arrays  # row spaces [R + TILES[-1], D]: a row reads its own place
+    weights: Arrays  # [E, A, B] each; [E, B] reads as [1, B]
+
+
+class Run(NamedTuple):
+    """Consecutive sorted rows of one expert, int32[] each."""
+
+    expert: jax.Array
+    start: jax.Array
+    length: jax.Array
+
+
+def grouped(
+    body: Body,
+    plan: RowPlan,
+    tokens: Arrays,
+    choices: Arrays,
+    kept: Arrays,
+    weights: Arrays,
+) -> tuple[Arrays, Arrays]:
+    """Run `body` on every kept row with the weights of its expert.
+
+    `body(own, rows, weights)` is given [C, D] rows (of tokens, choices, kept, in
+    order) and one expert's [A, B] weights, in COMPUTE_DTYPE, and which rows are the
+    expert's, bool[C, 1] (the others are zeros); it returns rows [C, D] and sums over
+    its own rows [A, B]. Rows come back in row spaces [R + TILES[-1], D], sorted as
+    in the plan and as the body typed them; sums as [E, A, B] of GRADIENT_DTYPE, zero
+    for experts without rows.
+    """
+    operands = Operands(tokens, choices, kept, weights)
+    no_run = Run(*3 * (jnp.int32(0),))
+    rows_shape, sums_shape = jax.eval_shape(
+        lambda: run_body(body, 1, plan, no_run, slice_weights(operands, jnp.int32(0)))
+    )
+    places = plan.flat.size + TILES[-1]
+    row_spaces = tuple(jnp.zeros((places, r.shape[-1]), r.dtype) for r in rows_shape)
+    experts = plan.sizes.size
+    sums = tuple(jnp.zeros((experts, *s.shape), GRADIENT_DTYPE) for s in sums_shape)
+
+    index = lax.iota(jnp.int32, experts)
+    # Ascending, so that a tile's surplus rows are overwritten by the next expert.
+    active = lax.sort(jnp.where(plan.sizes > 0, index, experts))
+
+    def step(i: jax.Array, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
+        run = Run(active[i], plan.starts[active[i]], plan.sizes[active[i]])
+        return run_expert(body, plan, run, operands, *state)
+
+    count = jnp.sum(plan.sizes > 0, dtype=jnp.int32)
+    return lax.fori_loop(0, count, step, (row_spaces, sums))
+
+
+def run_expert(
+    body: Body,
+    plan: RowPlan,
+    run: Run,
+    operands: Operands,
+    row_spaces: Arrays,
+    sums: Arrays,
+) -> tuple[Arrays, Arrays]:
+    """Work on all rows of one expert, TILES[-1] rows at a time."""
+    single = plan.flat.size <= TILES[-1]
+    if not single:
+        operands = slice_weights(operands, run.expert)
+
+    def tile(i: jax.Array, row_spaces: Arrays) -> tuple[Arrays, Arrays]:
+        done = i * TILES[-1]
+        rest = Run(run.expert, run.start + done, run.length - done)
+        return run_tile(body, plan, rest, operands, row_spaces)
+
+    def further(i: jax.Array, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
+        row_spaces, terms = tile(i, state[0])
+        return row_spaces, tuple(s + t for s, t in zip(state[1], terms, strict=True))
+
+    # The first tile stands before the loop: most experts have no other, and zeroing
+    # and adding sums of the weights' size is dear.
+    row_spaces, total = tile(jnp.int32(0), row_spaces)
+    if not single:
+        tiles = (run.length + TILES[-1] - 1) // TILES[-1]
+        row_spaces, total = lax.fori_loop(1, tiles, further, (row_spaces, total))
+    return row_spaces, tuple(
+        lax.dynamic_update_index_in_dim(s, t.astype(s.dtype), run.expert, 0)
+        for s, t in zip(sums, total, strict=True)
+    )
+
+
+def slice_weights(operands: Operands, expert: jax.Array) -> Operands:
+    """`operands` with one expert's weights, [A, B] or [1, B] each."""
+
+    def one(weight: jax.Array) -> jax.Array:
+        # The barrier keeps XLA from casting all experts' weights ahead of the loop.
+        weight, index = lax.optimization_barrier((weight, expert))
+        own = lax.dynamic_index_in_dim(weight, index, keepdims=weight.ndim == 2)
+        return own.astype(COMPUTE_DTYPE)
+
+    return operands._replace(weights=tuple(one(w) for w in operands.weights))
+
+
+def run_tile(
+    body: Body,
+    plan: RowPlan,
+    run: Run,
+    operands: Operands,
+    row_spaces: Arrays,
+) -> tuple[Arrays, Arrays]:
+    """Work on the next rows of `run`, in the smallest of TILES that holds them."""
+
+    def branch(size: int) -> Callable[[Arrays], tuple[Arrays, Arrays]]:
+        def work(row_spaces: Arrays) -> tuple[Arrays, Arrays]:
+            own = operands
+            if plan.flat.size <= TILES[-1]:
+                own = slice_weights(operands, run.expert)
+            rows, sums = run_body(body, size, plan, run, own)
+            return tuple(
+                lax.dynamic_update_slice_in_dim(space, r, run.start, 0)
+                for space, r in zip(row_spaces, rows, strict=True)
+            ), sums
+
+        return work
+
+    smaller = jnp.array(TILES[:-1], jnp.int32)
+    bucket = jnp.sum(run.length > smaller, dtype=jnp.int32)
+    return lax.switch(bucket, [branch(size) for size in TILES], row_spaces)
+
+
+def run_body(
+    body: Body, size: int, plan: RowPlan, run: Run, operands: Operands
+) -> tuple[Arrays, Arrays]:
+    """The body's outputs for the first `size` rows of `run`."""
+    step = lax.iota(jnp.int32, size)
+    flat = plan.flat[jnp.minimum(run.start + step, plan.flat.size - 1)]
+    token = flat // CHOICES
+    fetched = (
+        *(t[token] for t in operands.tokens),
+        *(c.reshape(-1, 1)[flat] for c in operands.choices),
+        *(lax.dynamic_slice_in_dim(k, run.start, size) for k in operands.kept),
+    )
+    # Rows beyond the run are other experts': they must not reach the sums.
+    own = (step < run.length)[:, None]
+    rows = tuple(jnp.where(own, f, 0).astype(COMPUTE_DTYPE) for f in fetched)
+    return body(own, rows, operands.weights)

@@ -1,0 +1,39 @@
+"""The CPU's schedule: which row counts an expert's work is compiled for."""
+
+from typing import NamedTuple
+
+FEW_ROWS = 64
+FEW_TILES = (1, 2, 4, 8, 16, 32, 64)
+TILES = (8, 16, 32, 48, 56, 64, 72, 80, 88, 96, 128, 256)
+
+
+class Schedule(NamedTuple):
+    """Values for the constants of `kernels/grouped.py`."""
+
+    tiles: tuple[int, ...]
+    compute_dtype: str
+
+
+def default_schedule(
+    tokens: int, choices: int, experts: int, widths: tuple[int, ...], dtype: str
+) -> Schedule:
+    """The schedule for `tokens * choices` rows over `experts`; a pure function.
+
+    The model behind it, in units of reading an expert's weights from memory once. A
+    tile costs a copy of the weights (2) and a product that streams them again (1/2),
+    plus its rows at about 1/30 each; products reach the dense product's speed from
+    128 rows on. So one tile should hold an expert (up to 256 rows, where the copy is
+    noise), and steps of 8 rows lose 4 rows of 64 to padding. With few rows, as in
+    decoding, everything is the copy, and a product of one row is not rounded up:
+    below 8 rows XLA's matrix-vector product is twice as fast as a tile of 8.
+
+    Experts and widths scale both sides alike, so they do not enter: programs for 8
+    and 256 experts are the same, and so is their memory. bfloat16 computes in
+    float32, which is faster: the cast takes the place of the copy.
+    """
+    del experts, widths, dtype
+    rows = tokens * choices
+    ladder = FEW_TILES if rows <= FEW_ROWS else TILES
+    enough = next((tile for tile in ladder if tile >= rows), ladder[-1])
+    tiles = tuple(tile for tile in ladder if tile <= enough)
+    return Schedule(tiles, "float32")

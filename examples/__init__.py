@@ -1,0 +1,1 @@
+"""Layers that ship with moegen, one file each."""

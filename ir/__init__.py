@@ -1,0 +1,1 @@
+"""The dialects `moe` and `kernel` on MLIR, their passes and their interpreter."""

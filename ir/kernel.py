@@ -1,0 +1,202 @@
+"""The dialect `kernel`: what runs.
+
+`kernel.row_plan` turns a choice into a plan: which rows each expert has and where they
+lie. `kernel.grouped_matmul` runs a *block program* over blocks of rows of one expert,
+fetching its operands by the plan. `kernel.combine` and `kernel.collect` bring rows back
+to tokens. Each op carries a `schedule`, chosen by the pass of that name.
+
+Inside a block program, rows have the type tensor<?xA>: as many rows as a block holds.
+Weights lose their leading axis of experts: tensor<AxB>.
+"""
+
+from ir.errors import IllegalIR, Where
+from ir.moe import Attributes, Operands, Results
+from ir.op import Op
+from ir.types import Tensor
+
+OPERAND_KINDS = ("token", "choice", "row", "weight")
+RESULT_KINDS = ("row", "weight")
+
+
+class RowPlan(Op):
+    """Rows of each expert, in the order (expert, flat choice).
+
+    The plan stands for sizes i32[E], the flat choice of each row i32[R] and the row of
+    each flat choice i32[T, K]; a backend picks the layout of the row space. In the IR
+    it has the type of the choice that it was made from.
+    """
+
+    OPERATION_NAME = "kernel.row_plan"
+    OPERANDS = ("choice i32[T, K]",)
+    RESULTS = ("plan i32[T, K]",)
+    ATTRIBUTES = {"experts": int, "rows": int}
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        return (operands[0],)
+
+
+class GroupedMatmul(Op):
+    """A block program over the rows of every expert, with its operands fetched.
+
+    Operands after the plan have the kinds listed in `operands`: "token" [T, A] is
+    fetched by token, "choice" [T, K] by flat choice (as [rows, 1]), "row" [R, A] is a
+    result of an earlier grouped matmul of the same plan, "weight" [E, ...] is the
+    expert's own. Results are of kind "row" [R, A], or "weight" [E, ...], summed over the
+    expert's rows in float32 and exactly zero for an expert without rows.
+    """
+
+    OPERATION_NAME = "kernel.grouped_matmul"
+    OPERANDS = ("plan i32[T, K]", "operands ...")
+    RESULTS = ("results ...",)
+    ATTRIBUTES = {
+        "experts": int,
+        "rows": int,
+        "operands": list,
+        "results": list,
+        "shapes": list,
+        "dtypes": list,
+    }
+    REGIONS = ("block program",)
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        kinds = attributes["operands"]
+        if len(kinds) != len(operands) - 1 or set(kinds) - set(OPERAND_KINDS):
+            raise IllegalIR(
+                where,
+                op=cls.OPERATION_NAME,
+                after="",
+                reason=f"operand kinds {kinds} do not fit {len(operands) - 1} operands",
+            )
+        shapes, dtypes = attributes["shapes"], attributes["dtypes"]
+        return tuple(Tensor(tuple(s), d) for s, d in zip(shapes, dtypes, strict=True))
+
+
+class Combine(Op):
+    """For each token the sum over k of gate * row, gathered in that order, in float32."""
+
+    OPERATION_NAME = "kernel.combine"
+    OPERANDS = ("plan i32[T, K]", "rows [R, A]", "gates [T, K] (optional)")
+    RESULTS = ("y [T, A]",)
+    ATTRIBUTES = {"dtype": str}
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        plan, rows, *_ = operands
+        return (Tensor((plan.shape[0], rows.shape[1]), attributes["dtype"]),)
+
+
+class Collect(Op):
+    """Rows of width 1 brought back to their choices: [R, 1] -> [T, K], 0 if dropped."""
+
+    OPERATION_NAME = "kernel.collect"
+    OPERANDS = ("plan i32[T, K]", "rows [R, 1]")
+    RESULTS = ("values [T, K]",)
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        plan, rows = operands
+        return (Tensor(plan.shape, rows.dtype),)
+
+
+class Dot(Op):
+    """In a block program: rows [rows, A] by the expert's matrix [A, B], in float32."""
+
+    OPERATION_NAME = "kernel.dot"
+    OPERANDS = ("rows [rows, A]", "weights [A, B]")
+    RESULTS = ("rows f32[rows, B]",)
+    ATTRIBUTES = {"transposed": bool}
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        rows, weights = operands
+        width = weights.shape[0 if attributes["transposed"] else 1]
+        return (Tensor((rows.shape[0], width), "float32"),)
+
+
+class Outer(Op):
+    """In a block program: a^T b, the block's share of a weight gradient, in float32."""
+
+    OPERATION_NAME = "kernel.outer"
+    OPERANDS = ("a [rows, A]", "b [rows, B]")
+    RESULTS = ("d_weights f32[A, B]",)
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        a, b = operands
+        return (Tensor((a.shape[1], b.shape[1]), "float32"),)
+
+
+class Bias(Op):
+    """In a block program: the expert's vector [B] on every row, as [rows, B]."""
+
+    OPERATION_NAME = "kernel.bias"
+    OPERANDS = ("bias [B]",)
+    RESULTS = ("rows [rows, B]",)
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        (bias,) = operands
+        return (Tensor((-1, *bias.shape), "float32"),)
+
+
+class Sum(Op):
+    """In a block program: the sum of the block's rows [rows, B] -> [B], in float32."""
+
+    OPERATION_NAME = "kernel.sum"
+    OPERANDS = ("rows [rows, B]",)
+    RESULTS = ("d_bias f32[B]",)
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        return (Tensor(operands[0].shape[1:], "float32"),)
+
+
+class RowDot(Op):
+    """In a block program: the inner product of two rows, [rows, A] x 2 -> [rows, 1]."""
+
+    OPERATION_NAME = "kernel.row_dot"
+    OPERANDS = ("a [rows, A]", "b [rows, A]")
+    RESULTS = ("dots f32[rows, 1]",)
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        return (Tensor((operands[0].shape[0], 1), "float32"),)
+
+
+class RowSum(Op):
+    """In a block program: the sum of each row, [rows, A] -> [rows, 1], in float32."""
+
+    OPERATION_NAME = "kernel.row_sum"
+    OPERANDS = ("a [rows, A]",)
+    RESULTS = ("sums f32[rows, 1]",)
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        return (Tensor((operands[0].shape[0], 1), "float32"),)
+
+
+class Broadcast(Op):
+    """In a block program: a number per row on the whole row, [rows, 1] -> [rows, A]."""
+
+    OPERATION_NAME = "kernel.broadcast"
+    OPERANDS = ("values [rows, 1]",)
+    RESULTS = ("rows [rows, A]",)
+    ATTRIBUTES = {"width": int}
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        (values,) = operands
+        return (Tensor((values.shape[0], attributes["width"]), values.dtype),)
+
+
+class Yield(Op):
+    """Ends a block program with its results."""
+
+    OPERATION_NAME = "kernel.yield"
+    OPERANDS = ("results ...",)
+
+    @classmethod
+    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+        return ()

@@ -1,0 +1,52 @@
+"""Which values of a function are rows, and of which choice."""
+
+from ir import mlir
+
+# Position of the choice among the operands of each op that makes or takes rows.
+CHOICE_OPERAND = {
+    "moe.dispatch": 1,
+    "moe.dispatch_choices": 1,
+    "moe.expert_matmul": 2,
+    "moe.expert_outer": 2,
+    "moe.expert_bias": 1,
+    "moe.expert_sum": 1,
+    "moe.combine": 1,
+    "moe.collect": 1,
+}
+MAKES_ROWS = {
+    "moe.dispatch",
+    "moe.dispatch_choices",
+    "moe.expert_matmul",
+    "moe.expert_bias",
+}
+LEAVES_ROWS = {"moe.combine", "moe.collect"}
+# Ops that stay among rows if an operand is rows.
+FOLLOWS = {"moe.map", "moe.row_dot", "moe.row_sum", "stablehlo.broadcast_in_dim"}
+
+
+def row_choices(block: mlir.Block) -> dict[mlir.Value, mlir.Value]:
+    """The choice behind every value of a block that is rows.
+
+    Arguments that hold rows, kept by the forward function, take the choice of the op
+    that first uses them beside rows.
+    """
+    found: dict[mlir.Value, mlir.Value] = {}
+    for op in block.operations:
+        name, operands = op.operation.name, list(op.operation.operands)
+        if name in MAKES_ROWS:
+            choice = operands[CHOICE_OPERAND[name]]
+            found.update((result, choice) for result in op.operation.results)
+            _adopt(found, operands[:1] if name == "moe.expert_matmul" else [], choice)
+        elif name in FOLLOWS:
+            choices = [found[value] for value in operands if value in found]
+            if choices:
+                found.update((result, choices[0]) for result in op.operation.results)
+                _adopt(found, operands, choices[0])
+    return found
+
+
+def _adopt(
+    found: dict[mlir.Value, mlir.Value], operands: list[mlir.Value], choice: mlir.Value
+) -> None:
+    for value in operands:
+        found.setdefault(value, choice)

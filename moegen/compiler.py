@@ -1,0 +1,79 @@
+"""The compiler, as prose: from a layer function to a loaded module.
+
+    trace -> canonicalize -> derive-backward -> canonicalize -> fuse -> canonicalize
+          -> schedule -> emit -> load
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from backends.targets import Target, find_target
+from ir import mlir
+from ir.pipeline import PASSES, make_pass, run_passes
+from ir.verify import verify
+from moegen.cache import load, store
+from moegen.operator import Op
+from moegen.signature import Layer
+from moegen.trace import trace
+
+ALL_PASSES: Mapping[str, str] = {**PASSES, "schedule": "backends.schedule:Schedule"}
+ORDER = (
+    "canonicalize",
+    "derive-backward",
+    "canonicalize",
+    "fuse",
+    "canonicalize",
+    "schedule",
+)
+
+Seen = Callable[[str, mlir.Module], None]
+
+
+def compile(
+    layer: Layer,
+    target: str = "cpu",
+    dtype: str = "float32",
+    cache: Path | None = None,
+    on_stage: Seen | None = None,
+    **sizes: Any,
+) -> Op:
+    """Compile a layer for a target at the given sizes.
+
+    `dtype` is that of activations and of parameters that name none. `cache` is the
+    folder of emitted modules; `on_stage(name, module)` sees the IR after each stage.
+    Raises a `LayerError` at the user's line, `UnknownTarget`, `CacheUnusable`.
+    """
+    chosen = find_target(target)
+    stages: dict[str, str] = {}
+
+    def see(name: str, module: mlir.Module) -> None:
+        stages[_numbered(name, stages)] = mlir.print_module(module)
+        if on_stage:
+            on_stage(name, module)
+
+    module = trace(layer, dtype, **sizes)
+    verify(module, "after trace")
+    see("trace", module)
+    module = lower(module, chosen, see)
+    source = chosen.emit(module)
+    path = store(source, mlir.string(module.operation, "sym_name"), cache)
+    return Op(module, stages, source, path, load(path), target)
+
+
+def lower(module: mlir.Module, target: Target, see: Seen) -> mlir.Module:
+    """Run the passes of `ORDER` for a target."""
+    passes = [
+        make_pass(name, {"target": target.name} if name == "schedule" else {}, ALL_PASSES)
+        for name in ORDER
+    ]
+    return run_passes(module, passes, see)
+
+
+def _numbered(name: str, stages: Mapping[str, str]) -> str:
+    """Passes that run more than once get a number behind their name."""
+    times = sum(stage.split("#")[0] == name for stage in stages)
+    return f"{name}#{times + 1}" if times else name
+
+
+__all__ = ["ALL_PASSES", "ORDER", "compile", "lower"]

@@ -1,0 +1,336 @@
+"""The DSL's vocabulary: what a layer says beyond jax.numpy.
+
+A layer is a plain function. Its positional arguments are tensors (`tensor("tokens
+model")`), its keyword-only arguments are named sizes and options. Three ideas suffice:
+rows go to experts (`dispatch`), experts multiply (`expert_matmul`), rows come back
+(`combine`). Between them any elementwise jax.numpy function may stand; before them, in
+a router, also sums, means, maxima and matrix products.
+
+Products accumulate and return float32, whatever the dtype of their operands.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ir.errors import (
+    CapacityBelowOneRow,
+    CapacityNotPositive,
+    DuplicateParameter,
+    DuplicateResult,
+    RankMismatch,
+    ShapeMismatch,
+)
+from ir.moe import check_groups
+from ir.types import Tensor
+from moegen.initializers import Init, fan_in
+from moegen.places import user_place
+from moegen.primitives import PARAM, apply
+from moegen.session import Parameter, Routing, Session, current
+
+Priority = Literal["choice", "token"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A tensor argument of a layer, as `tensor` declares it."""
+
+    axes: tuple[str, ...]
+    dtype: str | None
+    default: str | None
+
+
+def tensor(
+    axes: str, dtype: str | None = None, default: Literal["ones", "uniform"] | None = None
+) -> jax.Array:
+    """Declare a tensor argument: its axes by name, and its dtype (the layer's if None).
+
+    With `default="ones"` a caller may leave it out; with `default="uniform"` it is drawn
+    from U[0, 1) with the key given to the op. Used as the argument's default value.
+    """
+    return cast(jax.Array, Input(tuple(axes.split()), dtype, default))
+
+
+def param(
+    name: str, axes: str, init: Init | None = None, dtype: str | None = None
+) -> jax.Array:
+    """Declare a parameter: its axes by name, its initialiser and its dtype.
+
+    Without `init` it starts as U(+-sqrt(3 / fan-in)), where fan-in is the second-last
+    axis (never multiplied by the experts). Raises `UnknownAxis`, `SizeNotPositive`,
+    `DuplicateParameter`.
+    """
+    session, where = current("param"), user_place()
+    names = tuple(axes.split())
+    shape = session.shape(names, f"the parameter '{name}'", where)
+    if name in session.parameters:
+        first = session.parameters[name].where
+        raise DuplicateParameter(where, name=name, first=first)
+    made = init or fan_in(names[-2] if len(names) > 1 else names[0])
+    session.shape(made.axes, f"the initialiser of '{name}'", where)
+    declared = Tensor(shape, dtype or session.dtype, name)
+    resolved = made.resolve(session.sizes)
+    session.parameters[name] = Parameter(name, declared, names, resolved, where)
+    array = PARAM.bind(name=name, shape=shape, dtype=declared.dtype, where=where)
+    sizes = ", ".join(f"{a}={n}" for a, n in zip(names, shape, strict=True))
+    session.label(array, f"{name} ({sizes})")
+    return cast(jax.Array, array)
+
+
+def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
+    """x [..., A] @ w [A, B] -> float32 [..., B], in the wider of the two dtypes."""
+    session, where = current("matmul"), user_place()
+    left, right = session.describe(x), session.describe(w)
+    fix = "declare the weights as [width in, width out]"
+    if len(right.shape) != 2:
+        expected = "weights [in, out]"
+        raise RankMismatch(
+            where, op="matmul", expected=expected, got=right, rank=len(right.shape), fix=fix
+        )
+    if not left.shape or left.shape[-1] != right.shape[0]:
+        expected = f"an input of width {right.shape[0]} for {right}"
+        fix = f"the weights' first axis must be {left.shape[-1] if left.shape else 1}"
+        raise ShapeMismatch(where, op="matmul", expected=expected, got=left, fix=fix)
+    dtype = jnp.promote_types(x.dtype, w.dtype)
+    return jax.lax.dot_general(
+        x.astype(dtype),
+        w.astype(dtype),
+        (((x.ndim - 1,), (0,)), ((), ())),
+        preferred_element_type=np.dtype(np.float32),
+    )
+
+
+def softmax(logits: jax.Array) -> jax.Array:
+    """Softmax over the experts, in float32."""
+    return apply("moe.softmax", logits)
+
+
+def top_k(scores: jax.Array, k: int) -> jax.Array:
+    """The choice int32 [tokens, k] of the k experts with the highest scores.
+
+    Ties go to the lower index. Raises `TooManyChoices`, `TooFewChoices`.
+    """
+    choice = apply("moe.top_k", scores, k=k)
+    _remember(choice, scores.shape[1], choice.size)
+    return choice
+
+
+def expert_choice(scores: jax.Array, capacity: int) -> jax.Array:
+    """Experts choose tokens: each takes its `capacity` best (Zhou et al. 2022).
+
+    Returns a choice int32 [tokens, experts], -1 where an expert did not take a token.
+    """
+    choice = apply("moe.expert_choice", scores, capacity=capacity)
+    _remember(choice, scores.shape[1], scores.shape[1] * capacity)
+    return choice
+
+
+def hash_choice(ids: jax.Array, experts: int, k: int = 1, seed: int = 0) -> jax.Array:
+    """A fixed pseudo-random choice [tokens, k] from token ids (Roller et al. 2021)."""
+    choice = apply("moe.hash", ids, experts=experts, k=k, seed=seed)
+    _remember(choice, experts, choice.size)
+    return choice
+
+
+def take(scores: jax.Array, choice: jax.Array) -> jax.Array:
+    """The chosen experts' scores [tokens, k]; 0 for a dropped choice."""
+    return apply("moe.take", scores, choice)
+
+
+def normalize(gates: jax.Array, epsilon: float = 1e-9) -> jax.Array:
+    """Gates divided by their sum over k plus `epsilon` (GShard, algorithm 1)."""
+    return gates / (jnp.sum(gates, axis=-1, keepdims=True) + epsilon)
+
+
+def drop(choice: jax.Array, keep: jax.Array) -> jax.Array:
+    """The choice with -1 wherever `keep` is false; keep is [tokens] or [tokens, k]."""
+    mask = keep if keep.ndim == 2 else jnp.broadcast_to(keep[:, None], choice.shape)
+    kept = jnp.where(mask, choice, -1)
+    known = _routing(choice)
+    if known:
+        _remember(kept, known.experts, known.rows)
+    return kept
+
+
+def capacity(
+    tokens: int, experts: int, factor: float, groups: int = 1, multiple: int = 4
+) -> int:
+    """Rows per expert and group: int(tokens/groups * factor / experts), rounded up.
+
+    Rounded up to a multiple of `multiple` (GLaM's public code: 4). Raises
+    `CapacityNotPositive`, `CapacityBelowOneRow`, `GroupsDoNotDivide`.
+    """
+    where = user_place()
+    check_groups(tokens, groups, where)
+    group = tokens // groups
+    rows = group * factor / experts
+    if rows <= 0:
+        raise CapacityNotPositive(where, capacity=f"{rows:g}")
+    if rows < 1:
+        least = experts / group
+        raise CapacityBelowOneRow(
+            where, tokens=group, factor=factor, experts=experts, rows=rows, least=least
+        )
+    return -(-int(rows) // multiple) * multiple
+
+
+def assign(
+    choice: jax.Array, capacity: int, groups: int = 1, priority: Priority = "choice"
+) -> jax.Array:
+    """Drop what is over capacity: at most `capacity` rows per expert and group.
+
+    Priority "choice": every first choice before any second; "token": in token order.
+    """
+    known = _known(choice, "assign", None)
+    kept = apply(
+        "moe.assign",
+        choice,
+        experts=known.experts,
+        capacity=capacity,
+        groups=groups,
+        priority=priority,
+    )
+    _remember(kept, known.experts, min(known.rows, capacity * groups * known.experts))
+    return kept
+
+
+def dispatch(x: jax.Array, choice: jax.Array, experts: int | None = None) -> jax.Array:
+    """Rows go to experts: x [tokens, width] -> rows, one for each kept choice.
+
+    `experts` is needed only for a choice that no function of this module made.
+    """
+    known = _known(choice, "dispatch", experts)
+    _record_load(choice, known)
+    current("dispatch").tokens[known.rows] = choice.shape[0]
+    return apply("moe.dispatch", x, choice, experts=known.experts, rows=known.rows)
+
+
+def dispatch_choices(
+    values: jax.Array, choice: jax.Array, experts: int | None = None
+) -> jax.Array:
+    """Numbers per choice [tokens, k], such as gates, as rows of width 1."""
+    known = _known(choice, "dispatch_choices", experts)
+    return apply(
+        "moe.dispatch_choices", values, choice, experts=known.experts, rows=known.rows
+    )
+
+
+def expert_matmul(rows: jax.Array, weights: jax.Array) -> jax.Array:
+    """Experts multiply: each row by its own expert's matrix [experts, in, out]."""
+    return apply("moe.expert_matmul", rows, weights, transposed=False)
+
+
+def expert_bias(rows: jax.Array, bias: jax.Array) -> jax.Array:
+    """Add to each row its own expert's vector [experts, width]."""
+    return rows + apply("moe.expert_bias", rows, bias, rows=rows.shape[0])
+
+
+def combine(rows: jax.Array, gates: jax.Array | None = None) -> jax.Array:
+    """Rows come back: float32 [tokens, width], the sum over k of gate * row."""
+    operands = (rows,) if gates is None else (rows, gates)
+    return apply("moe.combine", *operands, dtype="float32")
+
+
+def count(choice: jax.Array, groups: int = 1, experts: int | None = None) -> jax.Array:
+    """How many choices each expert has in each group: int32 [groups, experts]."""
+    known = _known(choice, "count", experts)
+    return apply("moe.count", choice, experts=known.experts, groups=groups)
+
+
+def load_balance(
+    scores: jax.Array,
+    choice: jax.Array,
+    groups: int = 1,
+    valid: jax.Array | None = None,
+) -> jax.Array:
+    """Load-balance loss: E^2 * mean over (group, expert) of share * mean score.
+
+    The share is that of first choices; 1.0 at balance (GShard; GLaM, weight 0.01).
+    Tokens with `valid` false count in neither mean.
+    """
+    tokens, experts = scores.shape
+    check_groups(tokens, groups, user_place())
+    first = jax.lax.slice_in_dim(choice, 0, 1, axis=1)
+    chosen = count(first, groups=groups, experts=experts).astype(jnp.float32)
+    if valid is None:
+        size = jnp.full((groups, 1), tokens // groups, jnp.float32)
+        kept = scores
+    else:
+        marks = jnp.broadcast_to(valid[:, None], scores.shape)
+        kept = jnp.where(marks, scores, 0.0)
+        held = valid.astype(jnp.float32).reshape(groups, tokens // groups)
+        size = jnp.maximum(jnp.sum(held, axis=1, keepdims=True), 1.0)
+    mean = jnp.sum(kept.reshape(groups, tokens // groups, experts), axis=1) / size
+    return jnp.sum(chosen / size * mean) * (experts / groups)
+
+
+def z_loss(logits: jax.Array) -> jax.Array:
+    """Mean over tokens of log(sum exp(logits))^2 (Zoph et al. 2022, equation 5)."""
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    z = jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1, keepdims=True)) + top
+    return jnp.mean(z * z)
+
+
+def loss(name: str, value: jax.Array, weight: float = 1.0) -> None:
+    """Record a scalar loss; the op returns it, and the weighted sum of all losses."""
+    session = _record("loss", name)
+    if value.shape != ():
+        got = session.describe(value)
+        fix = "sum it or take its mean"
+        raise ShapeMismatch(
+            user_place(), op=f"loss '{name}'", expected="a scalar", got=got, fix=fix
+        )
+    session.losses[name] = (value.astype(jnp.float32), weight)
+
+
+def metric(name: str, value: jax.Array) -> None:
+    """Record a tensor that the op returns beside its output; it has no gradient."""
+    _record("metric", name).metrics[name] = value
+
+
+def _record(kind: str, name: str) -> Session:
+    session, where = current(kind), user_place()
+    key = f"{kind} '{name}'"
+    if key in session.recorded:
+        first = session.recorded[key]
+        raise DuplicateResult(where, kind=kind, name=name, first=first)
+    session.recorded[key] = where
+    return session
+
+
+def _record_load(choice: jax.Array, known: Routing) -> None:
+    """Record rows per expert, choices dropped, and experts without rows."""
+    metrics = current("dispatch").metrics
+    suffix = "" if "load" not in metrics else f"_{sum(m.startswith('load') for m in metrics) + 1}"
+    load = apply("moe.count", choice, experts=known.experts, groups=1).reshape(-1)
+    metrics["load" + suffix] = load
+    metrics["dropped" + suffix] = jnp.sum((choice < 0).astype(jnp.int32), dtype=jnp.int32)
+    metrics["dead" + suffix] = jnp.sum((load == 0).astype(jnp.int32), dtype=jnp.int32)
+
+
+def _remember(choice: jax.Array, experts: int, rows: int) -> None:
+    routings = current("choice").routings
+    routings[id(choice)] = (choice, Routing(experts, rows))
+
+
+def _routing(choice: jax.Array) -> Routing | None:
+    return current("choice").routings.get(id(choice), (None, None))[1]
+
+
+def _known(choice: jax.Array, op: str, experts: int | None) -> Routing:
+    known = _routing(choice)
+    if known:
+        return known
+    session, where = current(op), user_place()
+    if experts is None:
+        raise ShapeMismatch(
+            where,
+            op=op,
+            expected="a choice made by top_k, expert_choice, hash_choice, drop or assign",
+            got=session.describe(choice),
+            fix="pass experts=... for a choice of your own",
+        )
+    return Routing(experts, choice.size)

@@ -1,0 +1,162 @@
+"""A compiled layer: what the user calls, differentiates, reads and reports on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ir import mlir
+from ir.errors import InputMismatch, MissingInput
+from ir.types import Tensor, from_attribute, from_mlir
+
+Params = dict[str, jax.Array]
+Aux = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class InputFact:
+    """An input of the layer: its type, and how it is made if the caller leaves it out."""
+
+    tensor: Tensor
+    axes: tuple[str, ...]
+    default: str | None
+
+
+@dataclass(frozen=True)
+class Op:
+    """A layer compiled for one target.
+
+    `stages` holds the IR after each pass, `source` the emitted module, `path` its file.
+    """
+
+    module: mlir.Module
+    stages: Mapping[str, str]
+    source: str
+    path: Path
+    loaded: ModuleType
+    target: str
+
+    @property
+    def name(self) -> str:
+        return mlir.string(self.module.operation, "sym_name")
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The layer's sizes and options."""
+        return dict(from_attribute(self.module.operation.attributes["moe.sizes"]))
+
+    @property
+    def inputs(self) -> dict[str, InputFact]:
+        return {
+            told["moe.input"]: InputFact(kind, tuple(told["moe.axes"]), told.get("moe.default"))
+            for kind, told in self._arguments()
+            if "moe.input" in told
+        }
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """The type of each parameter."""
+        return {
+            told["moe.param"]: kind for kind, told in self._arguments() if "moe.param" in told
+        }
+
+    @property
+    def axes(self) -> dict[str, tuple[str, ...]]:
+        """The named axes of each parameter."""
+        return {
+            told["moe.param"]: tuple(told["moe.axes"])
+            for _, told in self._arguments()
+            if "moe.param" in told
+        }
+
+    def _arguments(self) -> list[tuple[Tensor, dict[str, Any]]]:
+        function = mlir.functions(self.module)["forward"]
+        facts = [from_attribute(fact) for fact in mlir.argument_facts(function)]
+        kinds = [from_mlir(a.type) for a in mlir.entry(function).arguments]
+        return list(zip(kinds, facts, strict=True))
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh parameters, a plain dict of arrays."""
+        return cast(Params, self.loaded.init(key))
+
+    def __call__(
+        self,
+        params: Params,
+        *inputs: jax.Array,
+        key: jax.Array | None = None,
+        **named: jax.Array,
+    ) -> tuple[jax.Array, Aux]:
+        """The output, and {"loss": weighted sum, "losses": ..., "metrics": ...}.
+
+        Inputs may be given by position or by name; those with a default may be left
+        out, and a layer that draws random numbers takes `key`. Differentiable once.
+        Raises `MissingInput`, `InputMismatch`.
+        """
+        self._check_params(params)
+        arrays = self.bind(inputs, named, key)
+        return cast(tuple[jax.Array, Aux], self.loaded.layer(params, *arrays))
+
+    def bind(
+        self,
+        inputs: tuple[jax.Array, ...],
+        named: Mapping[str, jax.Array],
+        key: jax.Array | None,
+    ) -> list[jax.Array]:
+        """All inputs in order, defaults filled in, each checked."""
+        declared = self.inputs
+        if len(inputs) > len(declared) or set(named) - set(declared):
+            extra = ", ".join(sorted(set(named) - set(declared))) or f"{len(inputs)} inputs"
+            raise MissingInput(
+                layer=self.name,
+                name=extra,
+                kind="not one of its inputs",
+                fix=f"its inputs are {', '.join(declared)}",
+            )
+        given = dict(zip(declared, inputs, strict=False)) | dict(named)
+        made = []
+        for index, (name, fact) in enumerate(declared.items()):
+            value = given.get(name)
+            if value is None:
+                value = self._default(name, fact, key, index)
+            self._check("input", name, value, fact.tensor)
+            made.append(value)
+        return made
+
+    def _default(
+        self, name: str, fact: InputFact, key: jax.Array | None, index: int
+    ) -> jax.Array:
+        shape, dtype = fact.tensor.shape, fact.tensor.dtype
+        if fact.default == "ones":
+            return jnp.ones(shape, dtype)
+        if fact.default == "uniform" and key is not None:
+            own = jax.random.fold_in(key, index)
+            return jax.random.uniform(own, shape, jnp.float32).astype(dtype)
+        fix = "pass it, or key=jax.random.key(...)" if fact.default else "pass it"
+        raise MissingInput(layer=self.name, name=name, kind=str(fact.tensor), fix=fix)
+
+    def _check_params(self, params: Params) -> None:
+        for name, kind in self.parameters.items():
+            if name not in params:
+                fix = "use what op.init(key) returns"
+                raise MissingInput(layer=self.name, name=name, kind=str(kind), fix=fix)
+            self._check("parameter", name, params[name], kind)
+
+    def _check(self, what: str, name: str, value: Any, kind: Tensor) -> None:
+        shape, dtype = np.shape(value), str(jnp.result_type(value))
+        if shape == kind.shape and dtype == kind.dtype:
+            return
+        raise InputMismatch(
+            kind=what,
+            name=name,
+            layer=self.name,
+            expected=Tensor(kind.shape, kind.dtype),
+            got=Tensor(tuple(shape), dtype),
+            fix="recompile with other sizes or dtype, or convert the array",
+        )
+
+
