@@ -1,16 +1,13 @@
-"""GLaM's mixture-of-experts layer (Du et al. 2021, section 3; public code)."""
+"""GLaM's mixture-of-experts layer (Du et al. 2021, section 3, and its public code)."""
 
 import jax
 
-from moegen.lang import (
-    assign, capacity, combine, dispatch, drop, expert_matmul, load_balance, loss,
-    matmul, normalize, param, softmax, take, tensor, top_k,
-)  # fmt: skip
+from moegen import lang as moe
 
 
 def glam_moe(
-    x: jax.Array = tensor("tokens model"),
-    valid: jax.Array = tensor("tokens", dtype="bool", default="ones"),
+    x: jax.Array = moe.tensor("tokens model"),
+    valid: jax.Array = moe.tensor("tokens", dtype="bool", default="ones"),
     *,
     tokens: int = 2048,
     model: int = 768,
@@ -21,18 +18,22 @@ def glam_moe(
     groups: int = 1,
     balance_weight: float = 0.01,
 ) -> jax.Array:
-    """Top-2 of softmax scores, gates normalised before capacity, ReLU experts."""
-    router = param("router", "model experts", dtype="float32")
-    wi = param("wi", "experts model hidden")
-    wo = param("wo", "experts hidden model")
+    """Top-2 of softmax scores, gates normalised before capacity, ReLU experts.
 
-    scores = softmax(matmul(x, router))
-    choice = top_k(scores, k)
-    gates = normalize(take(scores, choice))
-    choice = drop(choice, valid)
-    loss("load_balance", load_balance(scores, choice, groups, valid), balance_weight)
+    Tokens with `valid` false (padding) are neither routed nor counted.
+    """
+    router = moe.param("router", "model experts", dtype="float32")
+    wi = moe.param("wi", "experts model hidden")
+    wo = moe.param("wo", "experts hidden model")
 
-    kept = assign(choice, capacity(tokens, experts, capacity_factor, groups), groups)
-    rows = dispatch(x, kept)
-    hidden_rows = jax.nn.relu(expert_matmul(rows, wi))
-    return combine(expert_matmul(hidden_rows, wo), gates)
+    scores = moe.softmax(moe.matmul(x, router))
+    choice = moe.drop(moe.top_k(scores, k), valid)
+    gates = moe.normalize(moe.take(scores, choice))
+    balance = moe.load_balance(scores, choice, groups, valid)
+    moe.loss("load_balance", balance, balance_weight)
+
+    places = moe.capacity(tokens, experts, capacity_factor, groups)
+    kept = moe.assign(choice, places, groups, priority="choice")
+    rows = moe.dispatch(x, kept)
+    inner = jax.nn.relu(moe.expert_matmul(rows, wi))
+    return moe.combine(moe.expert_matmul(inner, wo), gates)

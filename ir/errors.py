@@ -234,7 +234,11 @@ class BadPassOption(MoegenError):
 
 
 class IllegalIR(MoegenError):
-    sentence = "{op} is not legal {after}: {reason}"
+    sentence = "{op} is not legal{after}: {reason}"
+
+    def __init__(self, where: Where | None = None, **facts: Any) -> None:
+        after = facts.get("after", "")
+        super().__init__(where, **facts | {"after": f" {after}" if after else ""})
 
 
 class MissingInput(MoegenError):

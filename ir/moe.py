@@ -111,7 +111,8 @@ class ExpertChoice(Op):
     """Each expert takes the `capacity` tokens of highest score (Zhou et al. 2022).
 
     Column e of the choice holds e where expert e took the token, else -1; ties go to
-    the lower token.
+    the lower token. A NaN ranks below every number, so that a poisoned token takes no
+    other token's place.
     """
 
     OPERATION_NAME = "moe.expert_choice"

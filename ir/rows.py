@@ -19,6 +19,7 @@ MAKES_ROWS = {
     "moe.expert_matmul",
     "moe.expert_bias",
 }
+_TAKES_ROWS = {"moe.expert_outer", "moe.expert_sum", "moe.combine", "moe.collect"}
 LEAVES_ROWS = {"moe.combine", "moe.collect"}
 # Ops that stay among rows if an operand is rows.
 FOLLOWS = {"moe.map", "moe.row_dot", "moe.row_sum", "stablehlo.broadcast_in_dim"}
@@ -31,18 +32,28 @@ def row_choices(block: mlir.Block) -> dict[mlir.Value, mlir.Value]:
     that first uses them beside rows.
     """
     found: dict[mlir.Value, mlir.Value] = {}
+    known = -1
+    while len(found) > known:  # until no use tells of more arguments
+        known = len(found)
+        _look_once(block, found)
+    return found
+
+
+def _look_once(block: mlir.Block, found: dict[mlir.Value, mlir.Value]) -> None:
     for op in block.operations:
         name, operands = op.operation.name, list(op.operation.operands)
         if name in MAKES_ROWS:
             choice = operands[CHOICE_OPERAND[name]]
             found.update((result, choice) for result in op.operation.results)
             _adopt(found, operands[:1] if name == "moe.expert_matmul" else [], choice)
+        elif name in _TAKES_ROWS:
+            choice = operands[CHOICE_OPERAND[name]]
+            _adopt(found, operands[: CHOICE_OPERAND[name]], choice)
         elif name in FOLLOWS:
             choices = [found[value] for value in operands if value in found]
             if choices:
                 found.update((result, choices[0]) for result in op.operation.results)
                 _adopt(found, operands, choices[0])
-    return found
 
 
 def _adopt(

@@ -34,7 +34,7 @@ def _elementwise(function: Callable[[float], float]) -> Callable[..., Any]:
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
-    return np.asarray(0.5 * (np.tanh(0.5 * x) + 1.0))
+    return np.asarray(1.0 / (1.0 + np.exp(-x)))
 
 
 def _lax_round(x: np.ndarray) -> np.ndarray:

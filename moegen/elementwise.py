@@ -32,6 +32,8 @@ CALLS = {
     "checkpoint": "jaxpr",
 }
 _PLAIN = {"select_n", "convert_element_type", "integer_pow", "clamp", "copy", "copy_p"}
+# Primitives of newer versions of JAX that stand for several ops.
+_COMPOSED = {"one_minus_square", "log2"}
 _IDENTITY = {"copy", "copy_p", "stop_gradient", "optimization_barrier"}
 
 
@@ -55,7 +57,7 @@ def offender(eqn: Any) -> str | None:
     name = eqn.primitive.name
     if name == "broadcast_in_dim" and not eqn.invars[0].aval.shape:
         return None
-    known = name in BY_PRIMITIVE or name in COMPARISONS or name in _PLAIN | _IDENTITY
+    known = name in BY_PRIMITIVE or name in COMPARISONS or name in _PLAIN | _IDENTITY | _COMPOSED
     return None if known else name
 
 
@@ -190,6 +192,14 @@ class _Emitter:
             return [self.op("stablehlo.convert", operands, dtype)]
         if name == "integer_pow":
             return [self.power(operands[0], eqn.params["y"], dtype)]
+        if name == "one_minus_square":
+            one = constant(Tensor((), dtype), 1, self.location)
+            squared = self.op("stablehlo.multiply", [*operands, *operands], dtype)
+            return [self.op("stablehlo.subtract", [one, squared], dtype)]
+        if name == "log2":
+            scale = constant(Tensor((), dtype), 1 / np.log(2.0), self.location)
+            natural = self.op("stablehlo.log", operands, dtype)
+            return [self.op("stablehlo.multiply", [natural, scale], dtype)]
         if name == "select_n":
             predicate, other, chosen = operands
             return [self.op("stablehlo.select", [predicate, chosen, other], dtype)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,9 @@ import numpy as np
 from ir import mlir
 from ir.errors import InputMismatch, MissingInput
 from ir.types import Tensor, from_attribute, from_mlir
+
+if TYPE_CHECKING:
+    from moegen.report import KernelRow
 
 Params = dict[str, jax.Array]
 Aux = dict[str, Any]
@@ -27,7 +30,7 @@ class InputFact:
     default: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Op:
     """A layer compiled for one target.
 
@@ -79,6 +82,12 @@ class Op:
         facts = [from_attribute(fact) for fact in mlir.argument_facts(function)]
         kinds = [from_mlir(a.type) for a in mlir.entry(function).arguments]
         return list(zip(kinds, facts, strict=True))
+
+    def report(self) -> "list[KernelRow]":
+        """What each kernel needs at least, estimated from shapes."""
+        from moegen.report import report
+
+        return report(self)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters, a plain dict of arrays."""

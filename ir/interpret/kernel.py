@@ -92,5 +92,6 @@ RULES: dict[str, Callable[..., Array]] = {
     "kernel.outer": outer,
     "kernel.sum": sum_rows,
     "kernel.row_dot": moe.row_dot,
+    "kernel.row_sum": moe.row_sum,
     "kernel.broadcast": broadcast,
 }

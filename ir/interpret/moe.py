@@ -31,7 +31,9 @@ def top_k(scores: Array, *, k: int) -> Array:
 def expert_choice(scores: Array, *, capacity: int) -> Array:
     choice = np.full(scores.shape, -1)
     for expert in range(scores.shape[1]):
-        taken = best_first(scores[:, expert])[:capacity]
+        column = scores[:, expert]
+        # A NaN ranks last: a poisoned token must not take another token's place.
+        taken = best_first(np.where(np.isnan(column), -np.inf, column))[:capacity]
         choice[taken, expert] = expert
     return choice
 
@@ -150,6 +152,10 @@ def row_dot(a: Array, b: Array) -> Array:
     return np.asarray((a * b).sum(axis=1, keepdims=True))
 
 
+def row_sum(a: Array) -> Array:
+    return np.asarray(a.sum(axis=1, keepdims=True))
+
+
 def combine(
     rows: Array, choice: Array, gates: Array | None = None, *, experts: int
 ) -> Array:
@@ -179,5 +185,6 @@ RULES: dict[str, Callable[..., Array]] = {
     "moe.expert_bias": expert_bias,
     "moe.expert_sum": expert_sum,
     "moe.row_dot": row_dot,
+    "moe.row_sum": row_sum,
     "moe.combine": combine,
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ir import mlir
-from ir.build import constant, convert, op
+from ir.build import constant, convert, elementwise
 from ir.op import attributes_of
 from ir.passes.base import Pass
 from ir.passes.vjp_rules import RULES
@@ -102,7 +102,7 @@ class _Backward:
             return
         wider = from_mlir(known.type)
         both = [known, convert(cotangent, wider.dtype, at)]
-        self.cotangents[value] = op("stablehlo.add", both, wider, at)
+        self.cotangents[value] = elementwise("add", "stablehlo.add", both, at)
 
     def primal(self, value: mlir.Value) -> mlir.Value:
         """A forward value inside `backward`: an argument, a residual, or again."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 FEW_ROWS = 2  # so few rows are multiplied while the weights are read, uncopied
-MOST_TERMS = 12  # products that one pass over the weights adds up, at most
+MOST_TERMS = 8  # products that one pass over the weights adds up, at most
 LEAST_TERMS = 4
 
 
@@ -20,17 +20,17 @@ def expert_dot(rows: jax.Array, weights: jax.Array) -> jax.Array:
 def sum_of_terms(rows: jax.Array, weights: jax.Array, terms: int) -> jax.Array:
     """`rows @ weights` for few rows, bound by reading the weights once a row.
 
-    A product would have the weights' slice copied for it. Sums of products over every
-    group of `terms` rows of the weights are elementwise, so XLA fuses the slice (and
-    its cast) into them, and splits the groups over the cores.
+    A product would have the weights' slice copied for it. Sums of `terms` products,
+    each with another part of the weights, are elementwise, so XLA fuses the slice (and
+    its cast) into them, and splits the places within a part over the cores.
     """
     count, width = weights.shape
-    weights = weights.reshape(count // terms, terms, width)
-    rows = rows.reshape(rows.shape[0], count // terms, terms)
-    total = rows[:, :, 0, None] * weights[:, 0]
+    weights = weights.reshape(terms, count // terms, width)
+    rows = rows.reshape(rows.shape[0], terms, count // terms, 1)
+    total = rows[:, 0] * weights[0]
     for i in range(1, terms):
-        total = total + rows[:, :, i, None] * weights[:, i]
-    # Without the barrier the sum over groups takes in half of the above.
+        total = total + rows[:, i] * weights[i]
+    # Without the barrier the sum over places takes in half of the above.
     return jnp.sum(lax.optimization_barrier(total), axis=1)
 
 

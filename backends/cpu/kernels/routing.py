@@ -29,7 +29,9 @@ def top_k(scores: jax.Array, k: int) -> jax.Array:
 def expert_choice(scores: jax.Array, capacity: int) -> jax.Array:
     """int32[T, E]: e where expert e is among its `capacity` best tokens, else -1."""
     experts = scores.shape[1]
-    tokens = lax.top_k(scores.T, capacity)[1]
+    # A NaN ranks last: a poisoned token must not take another token's place.
+    ranked = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
+    tokens = lax.top_k(ranked.T, capacity)[1]
     columns = lax.broadcasted_iota(jnp.int32, tokens.shape, 0)
     empty = jnp.full(scores.shape, -1, jnp.int32)
     expert = lax.broadcasted_iota(jnp.int32, (experts, capacity), 0)

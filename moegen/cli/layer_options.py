@@ -1,0 +1,90 @@
+"""The options of every command that takes a layer, and what they mean."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ir.errors import BadArgument
+
+if TYPE_CHECKING:
+    from moegen.operator import Op
+
+DTYPES = ("float32", "bfloat16")
+# Names that `moegen.compile` keeps for itself.
+_TAKEN = ("layer", "target", "dtype", "cache", "on_stage")
+
+
+def add_layer_options(parser: argparse.ArgumentParser) -> None:
+    """Add LAYER, --target, --dtype, --set and --cache."""
+    parser.add_argument(
+        "layer", metavar="LAYER", help="a layer that ships (glam), or FILE.py:FUNCTION"
+    )
+    parser.add_argument(
+        "--target", default="cpu", help="what to compile for (default: cpu)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="of activations and of parameters that name none (default: float32)",
+    )
+    parser.add_argument(
+        "--set",
+        dest="sizes",
+        metavar="SIZE=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="sizes and options of the layer, such as tokens=64; may be repeated",
+    )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        type=Path,
+        help="where emitted modules are kept (default: ~/.cache/moegen)",
+    )
+
+
+def read_sizes(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["tokens=64", "norm=false"]` as `{"tokens": 64, "norm": False}`."""
+    sizes = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if not name or not value:
+            reason = f"--set takes SIZE=VALUE, such as tokens=64, and got '{pair}'"
+            raise BadArgument(reason=reason)
+        if name in _TAKEN:
+            reason = f"--set {pair}: no size of a layer can be called '{name}'"
+            raise BadArgument(reason=reason)
+        sizes[name] = _value(value)
+    return sizes
+
+
+def compile_layer(
+    arguments: argparse.Namespace, on_stage: Callable[[str, Any], None] | None = None
+) -> "Op":
+    """Compile the layer that the options name; raises a `MoegenError`."""
+    sizes = read_sizes(arguments.sizes)
+    from moegen.compiler import compile
+    from moegen.layers import find_layer
+
+    return compile(
+        find_layer(arguments.layer),
+        arguments.target,
+        arguments.dtype,
+        arguments.cache,
+        on_stage,
+        **sizes,
+    )
+
+
+def _value(text: str) -> int | float | bool | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,80 @@
+"""Finding a layer: by the name of one that ships, or as FILE.py:FUNCTION."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ir.errors import LayerNotFound, LayerRaised, UnreadableLayerFile, nearest
+from moegen.places import place_of_error
+from moegen.signature import Layer
+
+SHIPPED: Mapping[str, str] = {
+    "glam": "examples.glam_moe:glam_moe",
+    "glam_dense": "examples.glam_dense:glam_dense",
+    "switch": "examples.switch_moe:switch_moe",
+    "gshard": "examples.gshard_moe:gshard_moe",
+    "mixtral": "examples.mixtral_moe:mixtral_moe",
+    "deepseek": "examples.deepseek_moe:deepseek_moe",
+    "expert_choice": "examples.expert_choice_moe:expert_choice_moe",
+    "hash": "examples.hash_moe:hash_moe",
+}
+
+
+def find_layer(name: str) -> Layer:
+    """The layer that `name` means.
+
+    Raises `LayerNotFound` with the nearest name, `UnreadableLayerFile` for a file that
+    is missing or is not Python, `LayerRaised` for a file that fails when it is run.
+    """
+    if name in SHIPPED:
+        module, _, function = SHIPPED[name].partition(":")
+        found: Layer = getattr(importlib.import_module(module), function)
+        return found
+    path, colon, function = name.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        close = nearest(name, list(SHIPPED))
+        have = f"the layers that ship are {', '.join(SHIPPED)}; your own is FILE.py:FUNCTION"
+        raise LayerNotFound(name=name, place="among those that ship", have=have, nearest=close)
+    return _from_file(Path(path), function)
+
+
+def _from_file(path: Path, function: str) -> Layer:
+    try:
+        source = path.read_text(encoding="utf-8")
+        compile(source, str(path), "exec")
+    except OSError as error:
+        raise UnreadableLayerFile(path=path, reason=error.strerror or str(error)) from None
+    except (UnicodeDecodeError, ValueError):
+        raise UnreadableLayerFile(path=path, reason="it is not UTF-8 text") from None
+    except SyntaxError as error:
+        reason = f"line {error.lineno}: {error.msg}"
+        raise UnreadableLayerFile(path=path, reason=reason) from None
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    if spec is None or spec.loader is None:
+        raise UnreadableLayerFile(path=path, reason="it is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        where = place_of_error(error.__traceback__)
+        kind, reason = type(error).__name__, str(error)
+        raise LayerRaised(where, layer=str(path), kind=kind, reason=reason) from error
+    return _function(module.__dict__, path, function)
+
+
+def _function(found: Mapping[str, object], path: Path, function: str) -> Layer:
+    layer = found.get(function)
+    own = [
+        name
+        for name, value in found.items()
+        if callable(value) and getattr(value, "__module__", "") == path.stem
+    ]
+    if not callable(layer):
+        have = f"it defines {', '.join(own)}" if own else "it defines no function"
+        raise LayerNotFound(
+            name=function, place=f"in {path}", have=have, nearest=nearest(function, own)
+        )
+    return layer
