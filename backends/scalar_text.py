@@ -35,7 +35,9 @@ def expression(region: mlir.Region, operands: list[Text]) -> list[Text]:
     values = dict(zip(block.arguments, operands, strict=True))
     *body, last = list(block.operations)
     for op in body:
-        values[op.operation.results[0]] = op_text(op, [values[v] for v in op.operation.operands])
+        values[op.operation.results[0]] = op_text(
+            op, [values[v] for v in op.operation.operands]
+        )
     return [values[v] for v in last.operation.operands]
 
 
@@ -49,12 +51,22 @@ def statements(region: mlir.Region, names: list[str]) -> tuple[list[str], list[T
         result = op.operation.results[0]
         text = op_text(op, [values[v] for v in op.operation.operands])
         uses = len(list(result.uses))
-        if op.operation.name != "stablehlo.constant" and (uses > 1 or len(text.text) > 40):
+        if op.operation.name != "stablehlo.constant" and (
+            uses > 1 or len(text.text) > 40
+        ):
             name = f"t{len(lines)}"
             lines.append(f"{name} = {text.text}")
             text = Text(name)
         values[result] = text
     return lines, [values[v] for v in last.operation.operands]
+
+
+def unpacked(texts: list[Text]) -> str:
+    """Several results as the right side of an assignment: one call, or a tuple."""
+    call = texts[0].text.removesuffix("[0]")
+    if call != texts[0].text and texts[1].text == f"{call}[1]":
+        return call
+    return ", ".join(text.text for text in texts)
 
 
 def op_text(op: mlir.OpView, operands: list[Text]) -> Text:
@@ -80,7 +92,9 @@ def op_text(op: mlir.OpView, operands: list[Text]) -> Text:
     row = BY_OP[name]
     if row.binding == ATOM and row.python.startswith(("jnp.", "lax.")):
         return Text(row.python.format(*plain))
-    inner = [operand.within(row.binding - (i == 0)) for i, operand in enumerate(operands)]
+    inner = [
+        operand.within(row.binding - (i == 0)) for i, operand in enumerate(operands)
+    ]
     return Text(row.python.format(*inner), row.binding)
 
 

@@ -85,9 +85,15 @@ def fold_branches(text: str, constants: Mapping[str, Any]) -> str:
         text = "\n".join(lines)
 
 
-def _foldable(tree: ast.Module, constants: Mapping[str, Any]) -> Iterable[tuple[ast.If, bool]]:
+def _foldable(
+    tree: ast.Module, constants: Mapping[str, Any]
+) -> Iterable[tuple[ast.If, bool]]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and _names(node.test) and _names(node.test) <= set(constants):
+        if (
+            isinstance(node, ast.If)
+            and _names(node.test)
+            and _names(node.test) <= set(constants)
+        ):
             yield node, bool(_evaluate(node.test, constants))
 
 
@@ -165,6 +171,11 @@ def _imported(line: str, used: str) -> bool:
 
 def _literal(value: Any) -> str:
     """A constant's value as source: dtypes by their jax.numpy name."""
-    if isinstance(value, str) and value in ("float32", "bfloat16", "float16", "float64"):
+    if isinstance(value, str) and value in (
+        "float32",
+        "bfloat16",
+        "float16",
+        "float64",
+    ):
         return f"jnp.{value}"
     return f'"{value}"' if isinstance(value, str) else repr(value)

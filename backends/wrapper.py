@@ -40,7 +40,9 @@ def _inputs(facts: Sequence[Mapping[str, Any]], arguments: Sequence[str]) -> lis
     return [n for n, f in zip(arguments, facts, strict=True) if "moe.input" in f]
 
 
-def _unpack(facts: Sequence[Mapping[str, Any]], arguments: Sequence[str], body: str) -> list[str]:
+def _unpack(
+    facts: Sequence[Mapping[str, Any]], arguments: Sequence[str], body: str
+) -> list[str]:
     """Lines that bring the parameters that the body reads out of `params`."""
     lines = []
     for name, fact in zip(arguments, facts, strict=True):
@@ -61,7 +63,9 @@ def _function(head: str, doc: str, lines: Sequence[str]) -> str:
 def _forward(name: str, facts: Any, bodies: Bodies, told: Any, results: Any) -> str:
     arguments, lines = bodies[name]
     returned = _results(told[name], results[name])
-    kept = [r for r, f in zip(results[name], told[name], strict=True) if "moe.residual" in f]
+    kept = [
+        r for r, f in zip(results[name], told[name], strict=True) if "moe.residual" in f
+    ]
     body = "\n".join((*lines, returned, *kept))
     inputs = _inputs(facts[name], arguments)
     head = f"def {name}(params: Params, {_typed(inputs)}) -> "
@@ -92,12 +96,16 @@ def _results(told: Sequence[Mapping[str, Any]], values: Sequence[str]) -> str:
     return f'({output}, {{"loss": {loss}, {inner}}})'
 
 
-def _backward(function: mlir.OpView, facts: Any, bodies: Bodies, told: Any, results: Any) -> str:
+def _backward(
+    function: mlir.OpView, facts: Any, bodies: Bodies, told: Any, results: Any
+) -> str:
     arguments, lines = bodies["backward"]
     here = facts["backward"]
     kept = [n for n, f in zip(arguments, here, strict=True) if "moe.residual" in f]
     given = {
-        f["moe.cotangent"]: n for n, f in zip(arguments, here, strict=True) if "moe.cotangent" in f
+        f["moe.cotangent"]: n
+        for n, f in zip(arguments, here, strict=True)
+        if "moe.cotangent" in f
     }
     gradients = {
         f["moe.result"].removeprefix("d_"): value
@@ -111,8 +119,10 @@ def _backward(function: mlir.OpView, facts: Any, bodies: Bodies, told: Any, resu
     for key, name in given.items():
         if not _reads(body, name):
             continue
-        place = "d_output" if key == "output" else "d_aux" + "".join(
-            f'["{part}"]' for part in key.split(".")
+        place = (
+            "d_output"
+            if key == "output"
+            else "d_aux" + "".join(f'["{part}"]' for part in key.split("."))
         )
         unpacked += [] if place == name else [f"{name} = {place}"]
     params = {f["moe.param"] for f in here if "moe.param" in f}
@@ -176,5 +186,3 @@ def _differentiable(layer: str, inputs: Sequence[str]) -> list[str]:
 
 def _tuple(items: Sequence[str]) -> str:
     return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
-
-

@@ -55,12 +55,19 @@ def op(
 
 
 def broadcast(
-    value: mlir.Value, result: Tensor, dimensions: Sequence[int], location: mlir.Location
+    value: mlir.Value,
+    result: Tensor,
+    dimensions: Sequence[int],
+    location: mlir.Location,
 ) -> mlir.Value:
     """`value` spread over `result`: its axis i becomes axis dimensions[i]."""
     dims = array_attribute(dimensions)
     return op(
-        "stablehlo.broadcast_in_dim", [value], result, location, broadcast_dimensions=dims
+        "stablehlo.broadcast_in_dim",
+        [value],
+        result,
+        location,
+        broadcast_dimensions=dims,
     )
 
 
@@ -82,7 +89,9 @@ def reduce(
     scalar = to_mlir(Tensor((), source.dtype))
     block = mlir.add_block(made.regions[0], [scalar, scalar])
     with mlir.InsertionPoint(block):
-        inner = mlir.create(f"stablehlo.{kind}", block.arguments, [scalar], None, location)
+        inner = mlir.create(
+            f"stablehlo.{kind}", block.arguments, [scalar], None, location
+        )
         mlir.create("stablehlo.return", inner.results, [], None, location)
     return made.results[0]
 
@@ -116,7 +125,11 @@ def dot_general(
     text = f"#stablehlo.dot<{inner}>"
     numbers = mlir.Attribute.parse(text, mlir.context())
     return op(
-        "stablehlo.dot_general", [lhs, rhs], result, location, dot_dimension_numbers=numbers
+        "stablehlo.dot_general",
+        [lhs, rhs],
+        result,
+        location,
+        dot_dimension_numbers=numbers,
     )
 
 

@@ -88,9 +88,7 @@ class CapacityTooLarge(LayerError):
 
 
 class GroupsDoNotDivide(LayerError):
-    sentence = (
-        "{tokens} tokens cannot be split into {groups} equal groups: {fix}"
-    )
+    sentence = "{tokens} tokens cannot be split into {groups} equal groups: {fix}"
 
 
 class UnequalHalves(LayerError):
@@ -142,8 +140,8 @@ class SizeNotPositive(LayerError):
 
 class WrongOptionType(LayerError):
     sentence = (
-        "the option {size}={value} of the layer '{layer}' is a {got}, and its default "
-        "{default!r} is a {expected}: pass a {expected}"
+        "the option {size}={value} of the layer '{layer}' is {got}, and its default "
+        "{default!r} is {expected}: pass {expected}"
     )
 
 
@@ -228,9 +226,7 @@ class UnknownPassOption(MoegenError):
 
 
 class BadPassOption(MoegenError):
-    sentence = (
-        "the option {option}={value} of the pass '{name}' is not {expected}"
-    )
+    sentence = "the option {option}={value} of the pass '{name}' is not {expected}"
 
 
 class IllegalIR(MoegenError):

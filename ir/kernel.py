@@ -10,7 +10,7 @@ Weights lose their leading axis of experts: tensor<AxB>.
 """
 
 from ir.errors import IllegalIR, Where
-from ir.moe import Attributes, Operands, Results
+from ir.moe.checks import Attributes, Operands, Results
 from ir.op import Op
 from ir.types import Tensor
 
@@ -32,7 +32,9 @@ class RowPlan(Op):
     ATTRIBUTES = {"experts": int, "rows": int}
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         return (operands[0],)
 
 
@@ -60,7 +62,9 @@ class GroupedMatmul(Op):
     REGIONS = ("block program",)
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         kinds = attributes["operands"]
         if len(kinds) != len(operands) - 1 or set(kinds) - set(OPERAND_KINDS):
             raise IllegalIR(
@@ -82,7 +86,9 @@ class Combine(Op):
     ATTRIBUTES = {"dtype": str}
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         plan, rows, *_ = operands
         return (Tensor((plan.shape[0], rows.shape[1]), attributes["dtype"]),)
 
@@ -95,7 +101,9 @@ class Collect(Op):
     RESULTS = ("values [T, K]",)
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         plan, rows = operands
         return (Tensor(plan.shape, rows.dtype),)
 
@@ -109,7 +117,9 @@ class Dot(Op):
     ATTRIBUTES = {"transposed": bool}
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         rows, weights = operands
         width = weights.shape[0 if attributes["transposed"] else 1]
         return (Tensor((rows.shape[0], width), "float32"),)
@@ -123,7 +133,9 @@ class Outer(Op):
     RESULTS = ("d_weights f32[A, B]",)
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         a, b = operands
         return (Tensor((a.shape[1], b.shape[1]), "float32"),)
 
@@ -136,7 +148,9 @@ class Bias(Op):
     RESULTS = ("rows [rows, B]",)
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         (bias,) = operands
         return (Tensor((-1, *bias.shape), "float32"),)
 
@@ -149,7 +163,9 @@ class Sum(Op):
     RESULTS = ("d_bias f32[B]",)
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         return (Tensor(operands[0].shape[1:], "float32"),)
 
 
@@ -161,7 +177,9 @@ class RowDot(Op):
     RESULTS = ("dots f32[rows, 1]",)
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         return (Tensor((operands[0].shape[0], 1), "float32"),)
 
 
@@ -173,7 +191,9 @@ class RowSum(Op):
     RESULTS = ("sums f32[rows, 1]",)
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         return (Tensor((operands[0].shape[0], 1), "float32"),)
 
 
@@ -186,7 +206,9 @@ class Broadcast(Op):
     ATTRIBUTES = {"width": int}
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         (values,) = operands
         return (Tensor((values.shape[0], attributes["width"]), values.dtype),)
 
@@ -198,5 +220,7 @@ class Yield(Op):
     OPERANDS = ("results ...",)
 
     @classmethod
-    def infer(cls, operands: Operands, attributes: Attributes, where: Where | None) -> Results:
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
         return ()

@@ -44,6 +44,10 @@ class _Kernel(ir.Dialect):
     DIALECT_NAMESPACE = "kernel"
 
 
+# Where the bindings look for a dialect's op classes: ir.moe, ir.kernel. Without it they
+# search for a module of their own, in vain, for every single op.
+_mlir.globals.append_dialect_search_prefix("ir")
+
 _DIALECTS: dict[str, type] = {"moe": _Moe, "kernel": _Kernel}
 
 
@@ -245,8 +249,12 @@ def finish_function(
             [a.type for a in block.arguments], [v.type for v in last.operation.operands]
         )
         function.operation.attributes["function_type"] = ir.TypeAttr.get(kind)
-        function.operation.attributes["arg_attrs"] = ir.ArrayAttr.get(list(argument_facts))
-        function.operation.attributes["res_attrs"] = ir.ArrayAttr.get(list(result_facts))
+        function.operation.attributes["arg_attrs"] = ir.ArrayAttr.get(
+            list(argument_facts)
+        )
+        function.operation.attributes["res_attrs"] = ir.ArrayAttr.get(
+            list(result_facts)
+        )
 
 
 def clone(op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Operation:

@@ -31,7 +31,10 @@ class Op(mlir.OpView):  # type: ignore[misc]
 
     @classmethod
     def infer(
-        cls, operands: Sequence[Tensor], attributes: Mapping[str, Any], where: Where | None
+        cls,
+        operands: Sequence[Tensor],
+        attributes: Mapping[str, Any],
+        where: Where | None,
     ) -> tuple[Tensor, ...]:
         """Result types; raises a `LayerError` naming `where` and the numbers."""
         raise IllegalIR(op=cls.OPERATION_NAME, after="", reason="it has no shape rule")

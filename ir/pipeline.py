@@ -28,9 +28,7 @@ def parse_passes(text: str, known: Mapping[str, str] = PASSES) -> list[Pass]:
     while position < len(text):
         found = _SPEC.match(text, position)
         if found is None:
-            raise UnknownPass(
-                name=text[position:], passes=", ".join(known), nearest=""
-            )
+            raise UnknownPass(name=text[position:], passes=", ".join(known), nearest="")
         passes.append(make_pass(found[1], _options(found[2] or ""), known))
         position = found.end()
     return passes

@@ -16,7 +16,9 @@ from ir.errors import CacheUnusable
 
 def default_folder() -> Path:
     """`$XDG_CACHE_HOME/moegen`, or `~/.cache/moegen`."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(
+        os.path.expanduser("~"), ".cache"
+    )
     return Path(base) / "moegen"
 
 

@@ -1,7 +1,7 @@
 """The compiler, as prose: from a layer function to a loaded module.
 
-    trace -> canonicalize -> derive-backward -> canonicalize -> fuse -> canonicalize
-          -> schedule -> emit -> load
+trace -> canonicalize -> derive-backward -> canonicalize -> fuse -> canonicalize
+      -> schedule -> emit -> load
 """
 
 from collections.abc import Callable, Mapping
@@ -64,7 +64,9 @@ def compile(
 def lower(module: mlir.Module, target: Target, see: Seen) -> mlir.Module:
     """Run the passes of `ORDER` for a target."""
     passes = [
-        make_pass(name, {"target": target.name} if name == "schedule" else {}, ALL_PASSES)
+        make_pass(
+            name, {"target": target.name} if name == "schedule" else {}, ALL_PASSES
+        )
         for name in ORDER
     ]
     return run_passes(module, passes, see)

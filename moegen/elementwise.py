@@ -57,7 +57,11 @@ def offender(eqn: Any) -> str | None:
     name = eqn.primitive.name
     if name == "broadcast_in_dim" and not eqn.invars[0].aval.shape:
         return None
-    known = name in BY_PRIMITIVE or name in COMPARISONS or name in _PLAIN | _IDENTITY | _COMPOSED
+    known = (
+        name in BY_PRIMITIVE
+        or name in COMPARISONS
+        or name in _PLAIN | _IDENTITY | _COMPOSED
+    )
     return None if known else name
 
 
@@ -69,7 +73,11 @@ def is_elementwise(eqn: Any) -> bool:
     """
     shape = eqn.outvars[0].aval.shape
     operands = [v for v in eqn.invars if not (is_literal(v) and not v.aval.shape)]
-    if not operands or offender(eqn) is not None or eqn.primitive.name == "broadcast_in_dim":
+    if (
+        not operands
+        or offender(eqn) is not None
+        or eqn.primitive.name == "broadcast_in_dim"
+    ):
         return False
     if any(v.aval.shape != shape for v in eqn.outvars):
         return False

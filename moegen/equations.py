@@ -10,6 +10,7 @@ from ir import mlir
 from ir.build import broadcast, constant
 from ir.errors import (
     CombineWithoutDispatch,
+    LayerError,
     MixedDispatches,
     NotElementwise,
     UnsupportedFunction,
@@ -54,10 +55,14 @@ class Converter:
         self.origins: dict[Any, Origin] = {}
         self.parameters: Mapping[str, mlir.Value] = {}
 
-    def bind_inputs(self, variables: Sequence[Any], values: Sequence[mlir.Value]) -> None:
+    def bind_inputs(
+        self, variables: Sequence[Any], values: Sequence[mlir.Value]
+    ) -> None:
         self.values.update(zip(variables, values, strict=True))
 
-    def bind_parameters(self, names: Sequence[str], values: Sequence[mlir.Value]) -> None:
+    def bind_parameters(
+        self, names: Sequence[str], values: Sequence[mlir.Value]
+    ) -> None:
         self.parameters = dict(zip(names, values, strict=True))
 
     def read(self, variable: Any) -> mlir.Value:
@@ -99,7 +104,7 @@ class Converter:
             if name == "moe.combine":
                 attributes["experts"] = origin.experts
         location = mlir.located(self.name(where), where)
-        (result,) = build(name, operands, location, **attributes)
+        (result,) = _built(name, operands, location, where, attributes)
         self.values[eqn.outvars[0]] = result
         if name in _DISPATCHES:
             origin = Origin(operands[1], attributes["experts"], where)
@@ -214,6 +219,20 @@ class Converter:
                 self.origins[outer] = self.origins[inner]
 
 
+def _built(
+    name: str,
+    operands: Sequence[mlir.Value],
+    location: mlir.Location,
+    where: Where | None,
+    attributes: Mapping[str, Any],
+) -> list[mlir.Value]:
+    """Build an op; what its rule finds only now is told at the user's line."""
+    try:
+        return build(name, operands, location, **attributes)
+    except LayerError as error:
+        raise type(error)(where, **error.facts) from None
+
+
 def _spreads(eqn: Any) -> bool:
     return eqn.primitive.name == "broadcast_in_dim" or offender(eqn) is None
 
@@ -236,8 +255,10 @@ def _dense(array: np.ndarray) -> mlir.Value:
         return constant(kind, array, mlir.located("", None))
     attribute = mlir.dense(array, to_mlir(kind))
     made = mlir.create(
-        "stablehlo.constant", [], [to_mlir(kind)], {"value": attribute}, mlir.located("", None)
+        "stablehlo.constant",
+        [],
+        [to_mlir(kind)],
+        {"value": attribute},
+        mlir.located("", None),
     )
     return made.results[0]
-
-

@@ -44,7 +44,9 @@ class Input:
 
 
 def tensor(
-    axes: str, dtype: str | None = None, default: Literal["ones", "uniform"] | None = None
+    axes: str,
+    dtype: str | None = None,
+    default: Literal["ones", "uniform"] | None = None,
 ) -> jax.Array:
     """Declare a tensor argument: its axes by name, and its dtype (the layer's if None).
 
@@ -88,7 +90,12 @@ def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     if len(right.shape) != 2:
         expected = "weights [in, out]"
         raise RankMismatch(
-            where, op="matmul", expected=expected, got=right, rank=len(right.shape), fix=fix
+            where,
+            op="matmul",
+            expected=expected,
+            got=right,
+            rank=len(right.shape),
+            fix=fix,
         )
     if not left.shape or left.shape[-1] != right.shape[0]:
         expected = f"an input of width {right.shape[0]} for {right}"
@@ -203,9 +210,10 @@ def dispatch(x: jax.Array, choice: jax.Array, experts: int | None = None) -> jax
     `experts` is needed only for a choice that no function of this module made.
     """
     known = _known(choice, "dispatch", experts)
+    rows = apply("moe.dispatch", x, choice, experts=known.experts, rows=known.rows)
     _record_load(choice, known)
     current("dispatch").tokens[known.rows] = choice.shape[0]
-    return apply("moe.dispatch", x, choice, experts=known.experts, rows=known.rows)
+    return rows
 
 
 def dispatch_choices(
@@ -304,10 +312,16 @@ def _record(kind: str, name: str) -> Session:
 def _record_load(choice: jax.Array, known: Routing) -> None:
     """Record rows per expert, choices dropped, and experts without rows."""
     metrics = current("dispatch").metrics
-    suffix = "" if "load" not in metrics else f"_{sum(m.startswith('load') for m in metrics) + 1}"
+    suffix = (
+        ""
+        if "load" not in metrics
+        else f"_{sum(m.startswith('load') for m in metrics) + 1}"
+    )
     load = apply("moe.count", choice, experts=known.experts, groups=1).reshape(-1)
     metrics["load" + suffix] = load
-    metrics["dropped" + suffix] = jnp.sum((choice < 0).astype(jnp.int32), dtype=jnp.int32)
+    metrics["dropped" + suffix] = jnp.sum(
+        (choice < 0).astype(jnp.int32), dtype=jnp.int32
+    )
     metrics["dead" + suffix] = jnp.sum((load == 0).astype(jnp.int32), dtype=jnp.int32)
 
 

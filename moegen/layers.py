@@ -36,7 +36,9 @@ def find_layer(name: str) -> Layer:
     if not colon or not path.endswith(".py"):
         close = nearest(name, list(SHIPPED))
         have = f"the layers that ship are {', '.join(SHIPPED)}; your own is FILE.py:FUNCTION"
-        raise LayerNotFound(name=name, place="among those that ship", have=have, nearest=close)
+        raise LayerNotFound(
+            name=name, place="among those that ship", have=have, nearest=close
+        )
     return _from_file(Path(path), function)
 
 
@@ -45,7 +47,9 @@ def _from_file(path: Path, function: str) -> Layer:
         source = path.read_text(encoding="utf-8")
         compile(source, str(path), "exec")
     except OSError as error:
-        raise UnreadableLayerFile(path=path, reason=error.strerror or str(error)) from None
+        raise UnreadableLayerFile(
+            path=path, reason=error.strerror or str(error)
+        ) from None
     except (UnicodeDecodeError, ValueError):
         raise UnreadableLayerFile(path=path, reason="it is not UTF-8 text") from None
     except SyntaxError as error:

@@ -56,7 +56,9 @@ class Op:
     @property
     def inputs(self) -> dict[str, InputFact]:
         return {
-            told["moe.input"]: InputFact(kind, tuple(told["moe.axes"]), told.get("moe.default"))
+            told["moe.input"]: InputFact(
+                kind, tuple(told["moe.axes"]), told.get("moe.default")
+            )
             for kind, told in self._arguments()
             if "moe.input" in told
         }
@@ -65,7 +67,9 @@ class Op:
     def parameters(self) -> dict[str, Tensor]:
         """The type of each parameter."""
         return {
-            told["moe.param"]: kind for kind, told in self._arguments() if "moe.param" in told
+            told["moe.param"]: kind
+            for kind, told in self._arguments()
+            if "moe.param" in told
         }
 
     @property
@@ -119,7 +123,9 @@ class Op:
         """All inputs in order, defaults filled in, each checked."""
         declared = self.inputs
         if len(inputs) > len(declared) or set(named) - set(declared):
-            extra = ", ".join(sorted(set(named) - set(declared))) or f"{len(inputs)} inputs"
+            extra = (
+                ", ".join(sorted(set(named) - set(declared))) or f"{len(inputs)} inputs"
+            )
             raise MissingInput(
                 layer=self.name,
                 name=extra,
@@ -167,5 +173,3 @@ class Op:
             got=Tensor(tuple(shape), dtype),
             fix="recompile with other sizes or dtype, or convert the array",
         )
-
-

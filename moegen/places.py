@@ -64,7 +64,9 @@ def _assigned_names(file: str) -> dict[int, str]:
         return {}
     names: dict[int, str] = {}
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+        if not isinstance(node, ast.Assign) or not isinstance(
+            node.targets[0], ast.Name
+        ):
             continue
         for line in range(node.lineno, (node.end_lineno or node.lineno) + 1):
             names[line] = node.targets[0].id

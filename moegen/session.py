@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from ir.errors import OutsideLayer, UnknownAxis, SizeNotPositive, Where
+from ir.errors import OutsideLayer, SizeNotPositive, UnknownAxis, Where
 from ir.types import Tensor
 from moegen.places import user_place
 
@@ -47,7 +47,9 @@ class Session:
     labels: dict[int, tuple[Any, str]] = field(default_factory=dict)
     routings: dict[int, tuple[Any, Routing]] = field(default_factory=dict)
 
-    def shape(self, axes: tuple[str, ...], what: str, where: Where | None) -> tuple[int, ...]:
+    def shape(
+        self, axes: tuple[str, ...], what: str, where: Where | None
+    ) -> tuple[int, ...]:
         """The sizes of named axes; raises for a name that is no size of the layer."""
         known = {n: v for n, v in self.sizes.items() if type(v) is int}
         for axis in axes:
@@ -92,5 +94,3 @@ def current(op: str) -> Session:
     if session is None:
         raise OutsideLayer(user_place(), op=op)
     return session
-
-

@@ -8,6 +8,7 @@ from typing import Any
 from ir.errors import (
     MissingSize,
     NotALayer,
+    SizeNotPositive,
     UnknownSize,
     Where,
     WrongOptionType,
@@ -16,6 +17,12 @@ from ir.errors import (
 from moegen.lang import Input
 
 Layer = Callable[..., Any]
+_SPOKEN = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "True or False",
+}
 
 
 @dataclass(frozen=True)
@@ -52,19 +59,24 @@ def read_signature(layer: Layer, given: Mapping[str, Any]) -> Signature:
             )
             raise NotALayer(where, what=what)
     if not inputs:
-        what = f'the layer \'{name}\' takes no tensor: write x=tensor("tokens model")'
+        what = f"the layer '{name}' takes no tensor: write x=tensor(\"tokens model\")"
         raise NotALayer(where, what=what)
     return Signature(name, where, inputs, _settle(name, where, sizes, given))
 
 
 def _settle(
-    layer: str, where: Where | None, declared: Mapping[str, Any], given: Mapping[str, Any]
+    layer: str,
+    where: Where | None,
+    declared: Mapping[str, Any],
+    given: Mapping[str, Any],
 ) -> dict[str, Any]:
     for size in given:
         if size not in declared:
             listed = ", ".join(declared) or "none"
             close = nearest(size, list(declared))
-            raise UnknownSize(where, layer=layer, size=size, sizes=listed, nearest=close)
+            raise UnknownSize(
+                where, layer=layer, size=size, sizes=listed, nearest=close
+            )
     settled = {}
     for size, default in declared.items():
         value = given.get(size, default)
@@ -76,20 +88,27 @@ def _settle(
 
 def _typed(layer: str, where: Where | None, size: str, default: Any, value: Any) -> Any:
     """A value of its default's type; a whole number will do for a float."""
-    expected = int if default is inspect.Parameter.empty else type(default)
+    required = default is inspect.Parameter.empty
+    expected = int if required else type(default)
     if default is None or type(value) is expected:
         return value
     if expected is float and type(value) is int:
         return float(value)
+    if required:
+        raise SizeNotPositive(where, size=size, value=value)
     raise WrongOptionType(
         where,
         size=size,
         value=value,
         layer=layer,
-        got=type(value).__name__,
-        default=None if default is inspect.Parameter.empty else default,
-        expected=expected.__name__,
+        got=_spoken(type(value)),
+        default=default,
+        expected=_spoken(expected),
     )
+
+
+def _spoken(kind: type) -> str:
+    return _SPOKEN.get(kind, f"of type {kind.__name__}")
 
 
 def _defined_at(layer: Layer) -> Where | None:

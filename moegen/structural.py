@@ -4,7 +4,7 @@ Reductions, broadcasts, reshapes, transposes, slices, concatenations and matrix
 products: what a router may use beside elementwise functions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ir import mlir
@@ -21,20 +21,28 @@ def kind_of(aval: Any) -> Tensor:
     return Tensor(tuple(aval.shape), dtype_name(aval.dtype))
 
 
-def _broadcast(params: Params, operands: list[mlir.Value], at: Any, aval: Any) -> mlir.Value:
+def _broadcast(
+    params: Params, operands: list[mlir.Value], at: Any, aval: Any
+) -> mlir.Value:
     return broadcast(operands[0], kind_of(aval), params["broadcast_dimensions"], at)
 
 
-def _reshape(params: Params, operands: list[mlir.Value], at: Any, aval: Any) -> mlir.Value:
+def _reshape(
+    params: Params, operands: list[mlir.Value], at: Any, aval: Any
+) -> mlir.Value:
     return op("stablehlo.reshape", operands[:1], kind_of(aval), at)
 
 
-def _transpose(params: Params, operands: list[mlir.Value], at: Any, aval: Any) -> mlir.Value:
+def _transpose(
+    params: Params, operands: list[mlir.Value], at: Any, aval: Any
+) -> mlir.Value:
     order = array_attribute(params["permutation"])
     return op("stablehlo.transpose", operands, kind_of(aval), at, permutation=order)
 
 
-def _slice(params: Params, operands: list[mlir.Value], at: Any, aval: Any) -> mlir.Value:
+def _slice(
+    params: Params, operands: list[mlir.Value], at: Any, aval: Any
+) -> mlir.Value:
     strides = params["strides"] or [1] * len(params["start_indices"])
     return op(
         "stablehlo.slice",
@@ -47,7 +55,9 @@ def _slice(params: Params, operands: list[mlir.Value], at: Any, aval: Any) -> ml
     )
 
 
-def _concatenate(params: Params, operands: list[mlir.Value], at: Any, aval: Any) -> mlir.Value:
+def _concatenate(
+    params: Params, operands: list[mlir.Value], at: Any, aval: Any
+) -> mlir.Value:
     axis = mlir.Attribute.parse(f"{params['dimension']} : i64", mlir.context())
     return op("stablehlo.concatenate", operands, kind_of(aval), at, dimension=axis)
 
@@ -61,13 +71,17 @@ def _dot(params: Params, operands: list[mlir.Value], at: Any, aval: Any) -> mlir
     contract, batch = params["dimension_numbers"]
     if batch[0]:
         raise UnsupportedFunction(
-            mlir.file_and_line(at), name="a batched matrix product", primitive="dot_general"
+            mlir.file_and_line(at),
+            name="a batched matrix product",
+            primitive="dot_general",
         )
     return dot_general(*operands, contract, kind_of(aval), at)
 
 
 def _reduction(kind: str) -> Rule:
-    def rule(params: Params, operands: list[mlir.Value], at: Any, aval: Any) -> mlir.Value:
+    def rule(
+        params: Params, operands: list[mlir.Value], at: Any, aval: Any
+    ) -> mlir.Value:
         return reduce(kind, operands[0], params["axes"], at)
 
     return rule

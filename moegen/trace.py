@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from ir import mlir
 from ir.errors import (
+    BadArgument,
     LayerError,
     LayerRaised,
     MoegenError,
@@ -20,6 +21,7 @@ from ir.errors import (
     UnequalHalves,
     UnusedResult,
     Where,
+    nearest,
 )
 from ir.types import Tensor, to_attribute, to_mlir
 from moegen.elementwise import live_equations
@@ -28,6 +30,7 @@ from moegen.places import assigned_name, place_of_error, place_of_frames
 from moegen.session import Session, dtype_name, tracing
 from moegen.signature import Layer, Signature, read_signature
 
+FLOATS = ("float32", "bfloat16", "float16")
 _HALVES = re.compile(r"\((\d+), ?(\d+)\)[^(]*\((\d+), ?(\d+)\)")
 
 
@@ -38,12 +41,26 @@ def trace(layer: Layer, dtype: str = "float32", **sizes: Any) -> mlir.Module:
     metric. Raises a `LayerError` at the user's line.
     """
     signature = read_signature(layer, sizes)
-    session = Session(signature.layer, signature.sizes, dtype)
+    session = Session(signature.layer, signature.sizes, _activations(dtype))
     inputs = _inputs(signature, session)
     with tracing(session):
         closed, names = _record(layer, signature, session, inputs)
+    module = _module(closed, signature, session, inputs, names)
     _refuse_unused(closed.jaxpr)
-    return _module(closed, signature, session, inputs, names)
+    return module
+
+
+def _activations(dtype: Any) -> str:
+    """The name of a dtype of floating point; raises `BadArgument` for any other."""
+    try:
+        name = dtype_name(dtype)
+    except TypeError:
+        name = str(dtype)
+    if name not in FLOATS:
+        close = nearest(name, list(FLOATS))
+        reason = f"there is no layer of dtype '{name}'; pass {', '.join(FLOATS)}{close}"
+        raise BadArgument(reason=reason)
+    return name
 
 
 def _inputs(signature: Signature, session: Session) -> dict[str, Tensor]:
@@ -67,7 +84,9 @@ def _record(
             session.label(array, f"{name} ({sizes})")
         output = layer(*arrays, **signature.sizes)
         if not isinstance(output, jax.Array):
-            what = f"the layer '{signature.layer}' must return one tensor, and returned "
+            what = (
+                f"the layer '{signature.layer}' must return one tensor, and returned "
+            )
             raise NotALayer(signature.where, what=f"{what}{type(output).__name__}")
         results = {"output": output.astype(session.dtype)}
         results["loss"] = sum(
@@ -79,27 +98,31 @@ def _record(
         names.extend(results)
         return list(results.values())
 
-    structs = [jax.ShapeDtypeStruct(t.shape, jnp.dtype(t.dtype)) for t in inputs.values()]
+    structs = [
+        jax.ShapeDtypeStruct(t.shape, jnp.dtype(t.dtype)) for t in inputs.values()
+    ]
     try:
         return jax.make_jaxpr(run)(*structs), names
     except MoegenError:
         raise
     except Exception as error:
-        raise _explain(error, signature.layer) from error
+        raise _explain(error, session) from error
 
 
-def _explain(error: Exception, layer: str) -> LayerError:
+def _explain(error: Exception, session: Session) -> LayerError:
     where = place_of_error(error.__traceback__)
     text = str(error).strip().split("\n")[0]
     halves = _HALVES.search(text)
     if isinstance(error, TypeError | ValueError) and halves and "shape" in text:
         rows, first, others, second = map(int, halves.groups())
-        if rows == others and first != second:
+        if rows == others and first != second and rows in session.tokens:
             return UnequalHalves(
                 where, first=f"[{rows},{first}]", second=f"[{others},{second}]"
             )
     reason = text if len(text) < 300 else text[:297] + "..."
-    return LayerRaised(where, layer=layer, kind=type(error).__name__, reason=reason)
+    return LayerRaised(
+        where, layer=session.layer, kind=type(error).__name__, reason=reason
+    )
 
 
 def place_of(eqn: Any) -> Where | None:
@@ -118,7 +141,10 @@ def _refuse_unused(jaxpr: Any) -> None:
         name = eqn.primitive.name
         if id(eqn) in live or not (name.startswith("moe.") or name == "dot_general"):
             continue
-        what = {"moe.param": f"param '{eqn.params.get('name')}'", "dot_general": "matmul"}
+        what = {
+            "moe.param": f"param '{eqn.params.get('name')}'",
+            "dot_general": "matmul",
+        }
         title = what.get(name, name.removeprefix("moe."))
         raise UnusedResult(place_of(eqn), op=title)
 
@@ -153,7 +179,9 @@ def _module(
     with mlir.InsertionPoint(block):
         converter = Converter(place_of, assigned_name)
         converter.bind_inputs(closed.jaxpr.invars, arguments[: len(inputs)])
-        converter.bind_parameters([p.name for p in parameters], arguments[len(inputs) :])
+        converter.bind_parameters(
+            [p.name for p in parameters], arguments[len(inputs) :]
+        )
         converter.equations(closed.jaxpr, closed.consts)
         values = [converter.read(v) for v in closed.jaxpr.outvars]
         mlir.create("func.return", values, [], None, mlir.located("", signature.where))
@@ -171,5 +199,3 @@ def _argument_facts(signature: Signature, session: Session) -> list[dict[str, An
         init = dict(p.init)
         facts.append({"moe.param": p.name, "moe.axes": list(p.axes), "moe.init": init})
     return facts
-
-

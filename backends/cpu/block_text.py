@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from backends.naming import Names, wanted_name
+from backends.scalar_text import Text, unpacked
 from ir import mlir
 from ir.op import attributes_of
 from ir.types import Tensor
-from backends.naming import Names, wanted_name
-from backends.scalar_text import Text
 
 MapTexts = Callable[[mlir.OpView, Sequence[Text]], list[Text]]
 
@@ -52,7 +52,9 @@ class _BlockText:
         """Unpack rows and weights under names after their kind."""
         unpacked: dict[str, list[str]] = {"rows": [], "weights": []}
         operands = list(self.op.operation.operands)[1:]
-        for argument, kind, outer in zip(self.block.arguments, kinds, operands, strict=True):
+        for argument, kind, outer in zip(
+            self.block.arguments, kinds, operands, strict=True
+        ):
             name = self.names.give(_argument_name(outer, kind), 1 << 30, 0)
             self.values[argument] = Text(name)
             unpacked["weights" if kind == "weight" else "rows"].append(name)
@@ -68,18 +70,30 @@ class _BlockText:
             texts = self.map_texts(op, operands)
         else:
             texts = [self.text(op, operands)]
-        for result, text in zip(results, texts, strict=True):
-            self.settle(op, result, text, now)
+        if len(texts) == 1:
+            self.settle(op, results[0], texts[0], now)
+            return
+        names = []
+        for result in results:
+            name = self.names.give(_value_name(op), self.last_use(result, now), now)
+            self.values[result] = Text(name)
+            names.append(name)
+        self.lines.append(f"{', '.join(names)} = {unpacked(texts)}")
+
+    def last_use(self, value: mlir.Value, now: int) -> int:
+        users = (mlir.user(use) for use in value.uses)
+        return max((self.position[hash(op.operation)] for op in users), default=now)
 
     def settle(self, op: mlir.OpView, result: mlir.Value, text: Text, now: int) -> None:
         users = [mlir.user(use) for use in result.uses]
         inner = op.operation.name in ("kernel.broadcast", "kernel.bias", "moe.map")
-        if text.text.isidentifier() or (inner and len(users) == 1 and len(text.text) < 40):
+        if text.text.isidentifier() or (
+            inner and len(users) == 1 and len(text.text) < 40
+        ):
             self.values[result] = text
-            self.names.hold(text.text, max(self.position[hash(u.operation)] for u in users))
+            self.names.hold(text.text, self.last_use(result, now))
             return
-        last = max((self.position[hash(u.operation)] for u in users), default=now)
-        name = self.names.give(_value_name(op), last, now)
+        name = self.names.give(_value_name(op), self.last_use(result, now), now)
         self.values[result] = Text(name)
         self.lines.append(f"{name} = {text.text}")
 
@@ -87,13 +101,17 @@ class _BlockText:
         plain = [operand.text for operand in operands]
         match op.operation.name:
             case "kernel.dot":
-                name = "expert_dot_t" if attributes_of(op)["transposed"] else "expert_dot"
+                name = (
+                    "expert_dot_t" if attributes_of(op)["transposed"] else "expert_dot"
+                )
                 return Text(f"{name}({plain[0]}, {plain[1]})")
             case "kernel.outer":
                 left, right = (self.owned(v) for v in op.operation.operands)
                 return Text(f"expert_outer({left.text}, {right.text})")
             case "kernel.sum":
-                return Text(f"jnp.sum({self.owned(op.operation.operands[0]).text}, axis=-2)")
+                return Text(
+                    f"jnp.sum({self.owned(op.operation.operands[0]).text}, axis=-2)"
+                )
             case "kernel.row_dot":
                 left, right = (operand.within(6) for operand in operands)
                 return Text(f"jnp.sum({left} * {right}, axis=-1, keepdims=True)")

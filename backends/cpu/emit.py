@@ -94,14 +94,22 @@ def _docstring(module: mlir.Module) -> str:
 
 
 def _grouped(module: mlir.Module) -> list[mlir.OpView]:
-    return [op for op in mlir.walk(module.body) if op.operation.name == "kernel.grouped_matmul"]
+    return [
+        op
+        for op in mlir.walk(module.body)
+        if op.operation.name == "kernel.grouped_matmul"
+    ]
 
 
 def _constants(module: mlir.Module) -> dict[str, Any]:
     """Values of the kernels' constants, from the ops' attributes and schedules."""
     found: dict[str, Any] = {"PARAMETERS": _parameters(module)}
     for op in mlir.walk(module.body):
-        told = attributes_of(op) if op.operation.name.startswith(("kernel.", "moe.")) else {}
+        told = (
+            attributes_of(op)
+            if op.operation.name.startswith(("kernel.", "moe."))
+            else {}
+        )
         match op.operation.name:
             case "kernel.row_plan":
                 choices = operand_types(op)[0].shape[1]
@@ -154,7 +162,11 @@ def _parameters(module: mlir.Module) -> Mapping[str, Any]:
 
 def _top_names(path: Path) -> set[str]:
     lines = path.read_text(encoding="utf-8").split("\n")
-    return {line.split("(")[0].removeprefix("def ") for line in lines if line.startswith("def ")}
+    return {
+        line.split("(")[0].removeprefix("def ")
+        for line in lines
+        if line.startswith("def ")
+    }
 
 
 def _words(text: str) -> set[str]:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ir import mlir
-from ir.op import attributes_of, operand_types, result_types
-from ir.types import from_attribute
 from backends.cpu.block_text import block_function
 from backends.cpu.op_text import axes_text, expression_of
 from backends.naming import Names, wanted_name
-from backends.scalar_text import Text, expression, scalar_ops, statements
+from backends.scalar_text import Text, expression, scalar_ops, statements, unpacked
+from ir import mlir
+from ir.op import attributes_of, operand_types, result_types
+from ir.types import from_attribute
 
 _LONGEST_INLINE = 56
 _LARGEST_INLINE = 3
@@ -40,10 +40,16 @@ def map_texts(
     region = op.operation.regions[0]
     block = region.blocks[0]
     uses = [len(list(a.uses)) for a in block.arguments]
-    cheap = all(n <= 1 or t.text.isidentifier() for n, t in zip(uses, operands, strict=True))
+    cheap = all(
+        n <= 1 or t.text.isidentifier() for n, t in zip(uses, operands, strict=True)
+    )
     if cheap and scalar_ops(region) <= _LARGEST_INLINE:
         return expression(region, list(operands))
-    names = ["x", "y", "z"] if len(operands) <= 3 else [f"x{i}" for i in range(len(operands))]
+    names = (
+        ["x", "y", "z"]
+        if len(operands) <= 3
+        else [f"x{i}" for i in range(len(operands))]
+    )
     names = names[: len(operands)]
     lines, results = statements(region, names)
     arguments = ", ".join(f"{n}: jax.Array" for n in names)
@@ -79,7 +85,9 @@ class FunctionText:
         for argument, fact in zip(
             self.block.arguments, mlir.argument_facts(self.function), strict=True
         ):
-            wanted = _argument_name(from_attribute(fact)) or mlir.name_of(argument.location)
+            wanted = _argument_name(from_attribute(fact)) or mlir.name_of(
+                argument.location
+            )
             name = self.names.give(wanted or "kept", 1 << 30, 0)
             self.values[argument] = Text(name)
             arguments.append(name)
@@ -111,9 +119,7 @@ class FunctionText:
             name = self.names.give(wanted_name(op), self.last_use(result), now)
             self.values[result] = Text(name)
             names.append(name)
-        call = texts[0].text.removesuffix("[0]")
-        right = call if call != texts[0].text else ", ".join(t.text for t in texts)
-        self.lines.append(f"{', '.join(names)} = {right}")
+        self.lines.append(f"{', '.join(names)} = {unpacked(texts)}")
 
     def last_use(self, value: mlir.Value) -> int:
         users = (mlir.user(use) for use in value.uses)
@@ -126,7 +132,9 @@ class FunctionText:
             return self.unspread(op, value, producer.opview)
         return self.values[value]
 
-    def unspread(self, op: mlir.OpView, value: mlir.Value, producer: mlir.OpView) -> Text:
+    def unspread(
+        self, op: mlir.OpView, value: mlir.Value, producer: mlir.OpView
+    ) -> Text:
         if producer.operation.name != "stablehlo.broadcast_in_dim":
             return self.values[value]
         others = [v for v in op.operation.operands if v != value]
@@ -147,8 +155,12 @@ class FunctionText:
         if not users:
             return
         once = len(users) == 1 and users[0].operation.name != "kernel.grouped_matmul"
-        constant = op.operation.name == "stablehlo.constant" and not result_types(op)[0].shape
-        if constant or (once and len(text.text) <= _LONGEST_INLINE and self.is_inner(op)):
+        constant = (
+            op.operation.name == "stablehlo.constant" and not result_types(op)[0].shape
+        )
+        if constant or (
+            once and len(text.text) <= _LONGEST_INLINE and self.is_inner(op)
+        ):
             self.values[result] = text
             self.names.hold(text.text, self.last_use(result))
             return
@@ -180,16 +192,29 @@ class FunctionText:
         told = attributes_of(op)
         wanted = f"{mlir.string(self.function, 'sym_name')}_block"
         types = operand_types(op)[1:]
-        lines = block_function(op, types, lambda m, t: map_texts(m, t, self.definitions))
+        lines = block_function(
+            op, types, lambda m, t: map_texts(m, t, self.definitions)
+        )
         function = self.definitions.add(wanted, lines)
         plan, *fetched = operands
-        kinds: dict[str, list[str]] = {k: [] for k in ("token", "choice", "row", "weight")}
+        kinds: dict[str, list[str]] = {
+            k: [] for k in ("token", "choice", "row", "weight")
+        }
         for text, kind in zip(fetched, told["operands"], strict=True):
             kinds[kind].append(text.text)
         groups = ", ".join(_tuple(kinds[k]) for k in kinds)
         made: dict[str, list[str]] = {"row": [], "weight": []}
         casts: list[str] = []
-        mixed = len({d for d, k in zip(told["dtypes"], told["results"], strict=True) if k == "weight"}) > 1
+        mixed = (
+            len(
+                {
+                    d
+                    for d, k in zip(told["dtypes"], told["results"], strict=True)
+                    if k == "weight"
+                }
+            )
+            > 1
+        )
         for result, kind, dtype in zip(
             op.operation.results, told["results"], told["dtypes"], strict=True
         ):
@@ -204,7 +229,13 @@ class FunctionText:
         self.lines.extend(casts)
 
 
-_OWN_LINE = {"moe.softmax", "moe.top_k", "moe.assign", "kernel.row_plan", "kernel.combine"}
+_OWN_LINE = {
+    "moe.softmax",
+    "moe.top_k",
+    "moe.assign",
+    "kernel.row_plan",
+    "kernel.combine",
+}
 
 
 def _tuple(items: Sequence[str]) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from backends.scalar_text import Text, dtype_text, number
 from ir import mlir
 from ir.errors import UnsupportedByTarget
 from ir.op import attributes_of, operand_types, result_types
 from ir.types import Tensor, from_attribute
-from backends.scalar_text import Text, dtype_text, number
 
 Render = Callable[[mlir.OpView, Sequence[Text]], Text]
 
@@ -36,7 +36,9 @@ def _constant(op: mlir.OpView, operands: Sequence[Text]) -> Text:
     value = from_attribute(mlir.attributes(op)["value"])
     if isinstance(value, str):
         items = mlir.dense_items(op)
-        return Text(f"jnp.array({items}, jnp.{dtype_text(kind.dtype)}).reshape({kind.shape})")
+        return Text(
+            f"jnp.array({items}, jnp.{dtype_text(kind.dtype)}).reshape({kind.shape})"
+        )
     if not kind.shape:
         return Text(f"jnp.{dtype_text(kind.dtype)}({number(value, kind.dtype)})")
     dtype = dtype_text(kind.dtype)
@@ -112,9 +114,7 @@ def _slice(op: mlir.OpView, operands: Sequence[Text]) -> Text:
     fields = ("start_indices", "limit_indices", "strides")
     start, limit, stride = (mlir.int_array(facts[field]) for field in fields)
     sizes = operand_types(op)[0].shape
-    index = [
-        _span(*bounds) for bounds in zip(start, limit, stride, sizes, strict=True)
-    ]
+    index = [_span(*bounds) for bounds in zip(start, limit, stride, sizes, strict=True)]
     return Text(f"{operands[0].within(8)}[{', '.join(index)}]")
 
 

@@ -151,7 +151,9 @@ def map_without_vjp(op: mlir.OpView, operands: list[Value]) -> list[Value]:
         regions=2,
     )
     source = op.operation.regions[0]
-    block = mlir.add_block(made.regions[0], [a.type for a in source.blocks[0].arguments])
+    block = mlir.add_block(
+        made.regions[0], [a.type for a in source.blocks[0].arguments]
+    )
     yielded = mlir.copy_region(source, block, list(block.arguments))
     with mlir.InsertionPoint(block):
         mlir.create("moe.yield", yielded, [], None, op.operation.location)

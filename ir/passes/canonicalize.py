@@ -79,7 +79,9 @@ def _fold(block: mlir.Block) -> None:
             with np.errstate(all="ignore"):
                 folded = row.numpy(*(np.asarray(v, dtype) for v in known))
             with mlir.InsertionPoint(op):
-                result.replace_all_uses_with(constant(kind, folded, op.operation.location))
+                result.replace_all_uses_with(
+                    constant(kind, folded, op.operation.location)
+                )
         elif row.op in _NEUTRAL and _NEUTRAL[row.op] in known:
             position = known.index(_NEUTRAL[row.op])
             result.replace_all_uses_with(op.operation.operands[1 - position])
@@ -104,7 +106,9 @@ def _drop_identities(block: mlir.Block) -> None:
         inner = op.operation.regions[0].blocks[0]
         *_, last = inner.operations
         arguments = list(inner.arguments)
-        for result, value in zip(op.operation.results, last.operation.operands, strict=True):
+        for result, value in zip(
+            op.operation.results, last.operation.operands, strict=True
+        ):
             if value in arguments:
                 operand = op.operation.operands[arguments.index(value)]
                 result.replace_all_uses_with(operand)
@@ -116,7 +120,11 @@ def _prune_results(block: mlir.Block) -> None:
         results = list(op.operation.results)
         used = [i for i, result in enumerate(results) if len(list(result.uses))]
         has_vjp = op.operation.name == "moe.map" and len(op.operation.regions[1].blocks)
-        if op.operation.name != "moe.map" or has_vjp or not 0 < len(used) < len(results):
+        if (
+            op.operation.name != "moe.map"
+            or has_vjp
+            or not 0 < len(used) < len(results)
+        ):
             continue
         told = attributes_of(op)
         with mlir.InsertionPoint(op):

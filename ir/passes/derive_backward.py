@@ -76,10 +76,14 @@ class _Backward:
                 self.pull(made)
             gradients, names = self.gradients(source)
             mlir.create("func.return", gradients, [], None, last.operation.location)
-        mlir.finish_function(block, self.facts, [to_attribute({"moe.result": n}) for n in names])
+        mlir.finish_function(
+            block, self.facts, [to_attribute({"moe.result": n}) for n in names]
+        )
         return self.residuals
 
-    def argument(self, kind: mlir.Type, location: mlir.Location, fact: dict[str, Any]) -> Any:
+    def argument(
+        self, kind: mlir.Type, location: mlir.Location, fact: dict[str, Any]
+    ) -> Any:
         self.facts.append(to_attribute(fact))
         return self.block.add_argument(kind, location)
 
@@ -172,7 +176,9 @@ def _add_forward_residuals(
     *body, last = list(source.operations)
     with mlir.InsertionPoint(block):
         for made in body:
-            clone = mlir.clone(made.operation, [copied[v] for v in made.operation.operands])
+            clone = mlir.clone(
+                made.operation, [copied[v] for v in made.operation.operands]
+            )
             copied.update(zip(made.operation.results, clone.results, strict=True))
         results = [copied[v] for v in (*last.operation.operands, *residuals)]
         mlir.create("func.return", results, [], None, last.operation.location)

@@ -136,13 +136,19 @@ class _Rewriter:
         if choice not in self.plans:
             at = mlir.located("plan", mlir.file_and_line(_location(choice)))
             (self.plans[choice],) = build(
-                kernel.RowPlan.OPERATION_NAME, [self.value(choice)], at, experts=experts, rows=rows
+                kernel.RowPlan.OPERATION_NAME,
+                [self.value(choice)],
+                at,
+                experts=experts,
+                rows=rows,
             )
         return self.plans[choice]
 
     def emit_group(self, group: _Group) -> None:
         program = BlockProgram(group.choice, group.ops, self.rows)
-        outputs = [v for op in group.ops for v in op.operation.results if self.leaves(v, group)]
+        outputs = [
+            v for op in group.ops for v in op.operation.results if self.leaves(v, group)
+        ]
         operands = [self.value(v) for v, _ in program.operands]
         plan = self.plan(group.choice, program.experts, program.bound)
         made = program.build(plan, operands, outputs)
@@ -151,7 +157,9 @@ class _Rewriter:
     def leaves(self, value: Value, group: _Group) -> bool:
         """Whether anything outside the group uses a value of it."""
         users = [mlir.user(use) for use in value.uses]
-        return any(not self.in_group(op) or self.group_of(op) is not group for op in users)
+        return any(
+            not self.in_group(op) or self.group_of(op) is not group for op in users
+        )
 
     def group_of(self, op: mlir.OpView) -> _Group:
         return self.groups[op.operation.results[0]]

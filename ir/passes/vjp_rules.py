@@ -25,7 +25,9 @@ from ir.types import Tensor, from_attribute, from_mlir, to_attribute
 Value = mlir.Value
 Pairs = Iterator[tuple[Value, Value]]
 Primal = Callable[[Value], Value]
-Rule = Callable[[mlir.OpView, dict[str, Any], Sequence[Value], Primal, mlir.Location], Pairs]
+Rule = Callable[
+    [mlir.OpView, dict[str, Any], Sequence[Value], Primal, mlir.Location], Pairs
+]
 
 
 def _softmax(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
@@ -45,7 +47,9 @@ def _dispatch(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs
     yield x, *build("moe.combine", back, at, experts=facts["experts"], dtype="float32")
 
 
-def _dispatch_choices(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
+def _dispatch_choices(
+    made: Any, facts: Any, cts: Any, primal: Primal, at: Any
+) -> Pairs:
     values, choice = made.operation.operands
     back = [cts[0], primal(choice)]
     yield values, *build("moe.collect", back, at, experts=facts["experts"])
@@ -54,8 +58,9 @@ def _dispatch_choices(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) 
 def _expert_matmul(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
     rows, weights, choice = made.operation.operands
     back = [cts[0], primal(weights), primal(choice)]
-    yield rows, *build(
-        "moe.expert_matmul", back, at, transposed=not facts["transposed"]
+    yield (
+        rows,
+        *build("moe.expert_matmul", back, at, transposed=not facts["transposed"]),
     )
     yield weights, _weight_gradient(made, facts, primal(rows), cts[0], primal, at)
 
@@ -90,7 +95,9 @@ def _combine(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
     if not gates:
         yield rows, fetched
         return
-    (gate,) = build("moe.dispatch_choices", [primal(gates[0]), primal(choice)], at, **sizes)
+    (gate,) = build(
+        "moe.dispatch_choices", [primal(gates[0]), primal(choice)], at, **sizes
+    )
     yield from _gated(rows, gate, fetched, gates[0], choice, facts, primal, at)
 
 
@@ -132,7 +139,9 @@ def _gated(
     yield weights, _weight_gradient(made, told, primal(inner), share, primal, at)
 
 
-def _collected(dots: Value, choice: Value, facts: Any, primal: Primal, at: Any) -> list[Value]:
+def _collected(
+    dots: Value, choice: Value, facts: Any, primal: Primal, at: Any
+) -> list[Value]:
     return build("moe.collect", [dots, primal(choice)], at, experts=facts["experts"])
 
 
@@ -140,7 +149,9 @@ def _scaled(rows: Value, gate: Value, at: Any) -> Value:
     """rows * gate, in float32."""
     kind = from_mlir(rows.type).with_dtype("float32")
     spread = broadcast(convert(gate, "float32", at), kind, [0, 1], at)
-    return elementwise("mul", "stablehlo.multiply", [convert(rows, "float32", at), spread], at)
+    return elementwise(
+        "mul", "stablehlo.multiply", [convert(rows, "float32", at), spread], at
+    )
 
 
 def _map(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
@@ -153,7 +164,10 @@ def _map(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
     *_, last = block.operations
     floats = [v for v in operands if from_mlir(v.type).is_float]
     used = [i for i, a in enumerate(block.arguments) if len(list(a.uses))]
-    given = [primal(operands[i]) if i < len(operands) else cts[i - len(operands)] for i in used]
+    given = [
+        primal(operands[i]) if i < len(operands) else cts[i - len(operands)]
+        for i in used
+    ]
     dtypes = [from_mlir(v.type).dtype for v in last.operation.operands]
     if not given:
         for value in floats:
@@ -169,7 +183,9 @@ def _map(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
     )
     target = mlir.add_block(clone.regions[0], [block.arguments[i].type for i in used])
     mapping = iter(target.arguments)
-    arguments = [next(mapping) if i in used else a for i, a in enumerate(block.arguments)]
+    arguments = [
+        next(mapping) if i in used else a for i, a in enumerate(block.arguments)
+    ]
     yielded = mlir.copy_region(region, target, arguments)
     with mlir.InsertionPoint(target):
         mlir.create("moe.yield", yielded, [], None, at)
@@ -202,7 +218,9 @@ def _moved(value: Value, source: int, target: int, at: Any) -> Value:
     if order == list(range(len(order))):
         return value
     result = Tensor(tuple(kind.shape[n] for n in order), kind.dtype)
-    return op("stablehlo.transpose", [value], result, at, permutation=array_attribute(order))
+    return op(
+        "stablehlo.transpose", [value], result, at, permutation=array_attribute(order)
+    )
 
 
 def _reduce(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
@@ -226,9 +244,17 @@ def _reduce(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
 
 def _equal(a: Value, b: Value, at: Any) -> Value:
     """1.0 where a equals b, else 0.0."""
-    direction = mlir.Attribute.parse("#stablehlo<comparison_direction EQ>", mlir.context())
+    direction = mlir.Attribute.parse(
+        "#stablehlo<comparison_direction EQ>", mlir.context()
+    )
     kind = from_mlir(a.type)
-    same = op("stablehlo.compare", [a, b], kind.with_dtype("bool"), at, comparison_direction=direction)
+    same = op(
+        "stablehlo.compare",
+        [a, b],
+        kind.with_dtype("bool"),
+        at,
+        comparison_direction=direction,
+    )
     return mapped("convert", "stablehlo.convert", [same], kind.dtype, at)
 
 
@@ -238,7 +264,12 @@ def _broadcast(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pair
     if not kind.is_float:
         return
     dims = mlir.int_array(made.operation.attributes["broadcast_dimensions"])
-    if len(kind.shape) == 2 and kind.shape[1] == 1 and dims == [0, 1] and full.shape[0] == kind.shape[0]:
+    if (
+        len(kind.shape) == 2
+        and kind.shape[1] == 1
+        and dims == [0, 1]
+        and full.shape[0] == kind.shape[0]
+    ):
         yield source, *build("moe.row_sum", [cts[0]], at)
         return
     grown = [
@@ -263,7 +294,13 @@ def _transpose(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pair
     kind = from_mlir(source.type).with_dtype(from_mlir(cts[0].type).dtype)
     yield (
         source,
-        op("stablehlo.transpose", [cts[0]], kind, at, permutation=array_attribute(inverse)),
+        op(
+            "stablehlo.transpose",
+            [cts[0]],
+            kind,
+            at,
+            permutation=array_attribute(inverse),
+        ),
     )
 
 
@@ -276,7 +313,10 @@ def _slice(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
     read = made.operation.attributes
     start, stride = (mlir.int_array(read[k]) for k in ("start_indices", "strides"))
     size = from_mlir(cts[0].type).shape
-    end = [n - s - (m - 1) * t - 1 for n, s, m, t in zip(kind.shape, start, size, stride, strict=True)]
+    end = [
+        n - s - (m - 1) * t - 1
+        for n, s, m, t in zip(kind.shape, start, size, stride, strict=True)
+    ]
     zero = constant(Tensor((), kind.dtype), 0, at)
     yield (
         source,

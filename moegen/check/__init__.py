@@ -1,7 +1,7 @@
 """Compare a layer with the float64 interpreter: forward and every gradient.
 
-    for case in check(layer, routings=["zipf"]):
-        print(case.routing, case.worst)
+for case in check(layer, routings=["zipf"]):
+    print(case.routing, case.worst)
 """
 
 from moegen.check.compare import BOUNDS, Finding

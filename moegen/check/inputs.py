@@ -115,7 +115,9 @@ def _one_input(
     return made.astype(jax.numpy.dtype(dtype))
 
 
-def _steered(x: Array, router: Array, wants: Array, random: np.random.Generator) -> Array:
+def _steered(
+    x: Array, router: Array, wants: Array, random: np.random.Generator
+) -> Array:
     """x moved within the span of the router's columns to the logits that `wants` needs.
 
     With more experts than the model is wide no such x need exist: x stays as drawn.

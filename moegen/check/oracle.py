@@ -36,7 +36,8 @@ def forward(op: Op, given: Given, near: float) -> tuple[Named, Array]:
     run = interpret(module, "forward", given.arguments())
     facts = map(from_attribute, mlir.result_facts(mlir.functions(module)["forward"]))
     results = {
-        fact["moe.result"]: array for fact, array in zip(facts, run.results, strict=True)
+        fact["moe.result"]: array
+        for fact, array in zip(facts, run.results, strict=True)
     }
     narrow = np.zeros((), bool)
     for margin in run.margins.values():
@@ -70,7 +71,9 @@ def gradients(op: Op, given: Given, cotangents: Named) -> Named:
     return {fact["moe.result"]: a for fact, a in zip(names, made, strict=True)}
 
 
-def proof(op: Op, given: Given, cotangents: Named, found: Named, seed: int) -> dict[str, float]:
+def proof(
+    op: Op, given: Given, cotangents: Named, found: Named, seed: int
+) -> dict[str, float]:
     """Each gradient against finite differences of the traced forward, in float64.
 
     Returns relative errors by gradient. Differences share nothing with the derivation.

@@ -62,7 +62,9 @@ def two_experts(random: np.random.Generator, tokens: int, experts: int, k: int) 
     return _drawn(random, tokens, weights, k)
 
 
-def empty_experts(random: np.random.Generator, tokens: int, experts: int, k: int) -> Ints:
+def empty_experts(
+    random: np.random.Generator, tokens: int, experts: int, k: int
+) -> Ints:
     """Experts of odd number get no token while the others suffice for k."""
     weights = np.where(np.arange(experts) % 2, 1e-30, 1.0)
     return _drawn(random, tokens, weights, k)

@@ -88,7 +88,9 @@ def check(
     The first routing that applies also proves the oracle's gradient by finite
     differences, runs `forward` alone, and is rerun `reruns` times, bit for bit.
     """
-    return list(check_each(layer, target, dtype, sizes or {}, routings, seed, reruns, cache))
+    return list(
+        check_each(layer, target, dtype, sizes or {}, routings, seed, reruns, cache)
+    )
 
 
 def check_each(
@@ -148,7 +150,9 @@ def _differentiable(op: Op, name: str) -> bool:
     return fact.tensor.is_float and fact.default != "uniform"
 
 
-def settle(op: Op, routing: Routing, dtype: str, seed: int) -> tuple[Given, Mapping[str, Array]]:
+def settle(
+    op: Op, routing: Routing, dtype: str, seed: int
+) -> tuple[Given, Mapping[str, Array]]:
     """Inputs of a routing without near-ties, and the oracle's results for them."""
     near = _NEAR[_router_dtype(op, dtype)]
     params = draw_params(op, seed)
@@ -164,7 +168,11 @@ def settle(op: Op, routing: Routing, dtype: str, seed: int) -> tuple[Given, Mapp
 
 
 def _router_dtype(op: Op, dtype: str) -> str:
-    kinds = [op.parameters[n].dtype for n, axes in op.axes.items() if axes[1:] == ("experts",)]
+    kinds = [
+        op.parameters[n].dtype
+        for n, axes in op.axes.items()
+        if axes[1:] == ("experts",)
+    ]
     return kinds[0] if kinds else dtype
 
 
@@ -197,13 +205,16 @@ def _run(
     bound = BOUNDS[dtype]
     both = {**truth, **gradients}
     findings = [
-        compare(name, got[name], array, bound, _floor(name, both)) for name, array in both.items()
+        compare(name, got[name], array, bound, _floor(name, both))
+        for name, array in both.items()
     ]
     findings += _exact(op, got, given)
     if reruns:
         findings += _alone(op, given, truth, bound)
         proven = oracle.proof(op, given, cotangents, gradients, seed)
-        findings += [Finding(f"proof of {n}", e, PROOF_BOUND) for n, e in proven.items()]
+        findings += [
+            Finding(f"proof of {n}", e, PROOF_BOUND) for n, e in proven.items()
+        ]
         findings.append(_rerun(op, program, arguments, got, reruns))
     return findings
 
@@ -216,7 +227,11 @@ def _floor(name: str, truth: Mapping[str, Array]) -> float:
     """
     if not name.startswith("d_"):
         return 0.0
-    sizes = [np.linalg.norm(a[np.isfinite(a)]) for n, a in truth.items() if n.startswith("d_")]
+    sizes = [
+        np.linalg.norm(a[np.isfinite(a)])
+        for n, a in truth.items()
+        if n.startswith("d_")
+    ]
     return 1e-6 * float(max(sizes))
 
 
@@ -235,7 +250,9 @@ def _cotangents(op: Op, truth: Mapping[str, Array], seed: int) -> dict[str, Arra
 
 def _as_tree(cotangents: Mapping[str, Array]) -> Any:
     losses = {
-        n.removeprefix("losses."): a for n, a in cotangents.items() if n.startswith("losses.")
+        n.removeprefix("losses."): a
+        for n, a in cotangents.items()
+        if n.startswith("losses.")
     }
     return cotangents["output"], cotangents["loss"], losses
 
@@ -266,9 +283,13 @@ def _exact(op: Op, got: Mapping[str, Array], given: Given) -> list[Finding]:
     return found
 
 
-def _alone(op: Op, given: Given, truth: Mapping[str, Array], bound: float) -> list[Finding]:
+def _alone(
+    op: Op, given: Given, truth: Mapping[str, Array], bound: float
+) -> list[Finding]:
     """`forward` as inference runs it, without residuals."""
-    output, aux = jax.jit(lambda p, i: op(p, **i))(dict(given.params), dict(given.inputs))
+    output, aux = jax.jit(lambda p, i: op(p, **i))(
+        dict(given.params), dict(given.inputs)
+    )
     found = {"output": np.asarray(output), "loss": np.asarray(aux["loss"])}
     return [compare(f"{n} (jit)", a, truth[n], bound, 0.0) for n, a in found.items()]
 

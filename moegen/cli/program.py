@@ -42,22 +42,36 @@ def add_command(
 def guarded(program: str, work: Callable[[], int]) -> int:
     """Run `work`; what goes wrong becomes one sentence and an exit code."""
     try:
-        code = work()
+        code = _exit_code(work)
         sys.stdout.flush()
         return code
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else DONE
     except MoegenError as error:
         return _say(program, str(error), BAD_USE)
     except KeyboardInterrupt:
         return _say(program, "interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has had enough. Python flushes at exit once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return PIPE_CLOSED
     except OSError as error:
+        _give_up_output()
         where = f"{error.filename}: " if error.filename else ""
         return _say(program, f"{where}{error.strerror or error}", BAD_USE)
+
+
+def _exit_code(work: Callable[[], int]) -> int:
+    """The code of `work`, also where argparse leaves by `SystemExit`."""
+    try:
+        return work()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else DONE
+
+
+def _give_up_output() -> None:
+    """If standard output is broken, keep Python from failing on it again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(document: Any) -> None:

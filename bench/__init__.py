@@ -1,0 +1,1 @@
+"""Benchmarks: suites, baselines, statistics and reports. See `moegen bench --help`."""

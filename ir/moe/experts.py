@@ -1,0 +1,106 @@
+"""Ops of rows with their expert's own weights."""
+
+from ir.errors import ShapeMismatch, Where
+from ir.moe.checks import (
+    Attributes,
+    Operands,
+    Results,
+    check_choice,
+    check_floats,
+    check_rank,
+)
+from ir.op import Op
+from ir.types import Tensor
+
+
+class ExpertMatmul(Op):
+    """Experts multiply: each row by the matrix of its own expert.
+
+    Operands are multiplied in the weights' dtype and accumulated in float32. With
+    `transposed` the row meets the matrix' last axis: rows [R, B] by [E, A, B]^T.
+    """
+
+    OPERATION_NAME = "moe.expert_matmul"
+    OPERANDS = ("rows [R, A]", "weights [E, A, B]", "choice i32[T, K]")
+    RESULTS = ("rows f32[R, B]",)
+    ATTRIBUTES = {"transposed": bool}
+
+    @classmethod
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
+        rows, weights, _ = operands
+        op = "expert_matmul"
+        check_floats(op, rows, where)
+        fix = "declare the weights as [experts, width in, width out]"
+        check_rank(op, weights, 3, "weights [experts, in, out]", fix, where)
+        check_rank(
+            op, rows, 2, "rows [rows, width]", "pass what dispatch returned", where
+        )
+        _, inner, outer = weights.shape
+        if attributes["transposed"]:
+            inner, outer = outer, inner
+        if rows.shape[1] != inner:
+            raise ShapeMismatch(
+                where,
+                op=op,
+                expected=f"rows of width {inner} for {weights}",
+                got=rows,
+                fix=f"the weights' second axis must be {rows.shape[1]}",
+            )
+        return (Tensor((rows.shape[0], outer), "float32"),)
+
+
+class ExpertOuter(Op):
+    """Gradient of the weights: for each expert the sum over its rows of a^T b.
+
+    Accumulated in float32; exactly zero for an expert without rows.
+    """
+
+    OPERATION_NAME = "moe.expert_outer"
+    OPERANDS = ("a [R, A]", "b [R, B]", "choice i32[T, K]")
+    RESULTS = ("d_weights [E, A, B]",)
+    ATTRIBUTES = {"experts": int, "dtype": str}
+
+    @classmethod
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
+        a, b, _ = operands
+        shape = (attributes["experts"], a.shape[1], b.shape[1])
+        return (Tensor(shape, attributes["dtype"]),)
+
+
+class ExpertBias(Op):
+    """The bias vector of each row's expert: [E, B] -> [R, B]; zero past the last row."""
+
+    OPERATION_NAME = "moe.expert_bias"
+    OPERANDS = ("bias [E, B]", "choice i32[T, K]")
+    RESULTS = ("rows [R, B]",)
+    ATTRIBUTES = {"rows": int}
+
+    @classmethod
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
+        bias, choice = operands
+        check_choice("expert_bias", choice, where)
+        fix = "declare the bias as [experts, width]"
+        check_rank("expert_bias", bias, 2, "a bias [experts, width]", fix, where)
+        return (Tensor((attributes["rows"], bias.shape[1]), "float32"),)
+
+
+class ExpertSum(Op):
+    """Gradient of a bias: the sum of each expert's rows, in float32; zero if none."""
+
+    OPERATION_NAME = "moe.expert_sum"
+    OPERANDS = ("rows [R, B]", "choice i32[T, K]")
+    RESULTS = ("d_bias [E, B]",)
+    ATTRIBUTES = {"experts": int, "dtype": str}
+
+    @classmethod
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
+        shape = (attributes["experts"], operands[0].shape[1])
+        return (Tensor(shape, attributes["dtype"]),)
