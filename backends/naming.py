@@ -41,10 +41,10 @@ class Names:
 
 def wanted_name(op: mlir.OpView) -> str:
     """The user's name for an op's result, else one after what it does."""
-    found = mlir.name_of(op.operation.location)
+    found: str = mlir.name_of(op.operation.location)
     if found:
         return found
-    title = op.operation.name.split(".")[-1]
+    title: str = op.operation.name.split(".")[-1]
     return _TITLES.get(title, title)
 
 

@@ -42,7 +42,7 @@ def expression(region: mlir.Region, operands: list[Text]) -> list[Text]:
 
 
 def statements(region: mlir.Region, names: list[str]) -> tuple[list[str], list[Text]]:
-    """A region as assignments, one for each value used twice or long, and its results."""
+    """A region as assignments, for values used twice or long, and its results."""
     block = region.blocks[0]
     values = {a: Text(n) for a, n in zip(block.arguments, names, strict=True)}
     *body, last = list(block.operations)

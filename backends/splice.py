@@ -70,7 +70,7 @@ def set_constants(text: str, constants: Mapping[str, Any]) -> str:
 def fold_branches(text: str, constants: Mapping[str, Any]) -> str:
     """Replace each `if` on constants by the branch that is taken."""
     while True:
-        found = next(_foldable(ast.parse(text), constants), None)
+        found = next(iter(_foldable(ast.parse(text), constants)), None)
         if found is None:
             return text
         node, truth = found

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from ir import mlir
 from ir.errors import UnknownTarget, nearest
@@ -38,7 +39,7 @@ def find_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def _load(place: str) -> Callable[..., str]:
+def _load(place: str) -> Callable[..., Any]:
     module, _, name = place.partition(":")
-    loaded: Callable[..., str] = getattr(import_module(module), name)
+    loaded: Callable[..., Any] = getattr(import_module(module), name)
     return loaded

@@ -158,8 +158,8 @@ def _differentiable(layer: str, inputs: Sequence[str]) -> list[str]:
         "@once.defjvp",
         "def once_again(primals: Gradients, tangents: Gradients) -> Gradients:",
         "    raise TypeError(",
-        f"        \"the gradient of the layer '{layer}' cannot be differentiated again: \"",
-        '        "moegen derives first derivatives only"',
+        f"        \"the gradient of the layer '{layer}' cannot be \"",
+        '        "differentiated again: moegen derives first derivatives only"',
         "    )",
     ]
     main = [
@@ -169,12 +169,13 @@ def _differentiable(layer: str, inputs: Sequence[str]) -> list[str]:
         f"    return forward(params, {listed})",
         "",
         "",
-        f"def layer_forward(params: Params, {_typed(inputs)}) -> tuple[tuple[jax.Array, Aux], Saved]:",
+        f"def layer_forward(params: Params, {_typed(inputs)}) -> "
+        "tuple[tuple[jax.Array, Aux], Saved]:",
         f"    results, kept = forward_residuals(params, {listed})",
         f"    return results, ((params, {listed}), kept)",
         "",
         "",
-        "def layer_backward(saved: Saved, cotangents: tuple[jax.Array, Aux]) -> Gradients:",
+        "def layer_backward(saved: Saved, cotangents: Cotangents) -> Gradients:",
         "    arguments, kept = saved",
         "    return once(backward(*arguments, kept, *cotangents))",
         "",

@@ -75,8 +75,8 @@ class CapacityNotPositive(LayerError):
 class CapacityBelowOneRow(LayerError):
     sentence = (
         "the capacity comes to less than one row: {tokens} tokens a group x factor "
-        "{factor} / {experts} experts = {rows:.3g}; use a factor of at least {least:g}, "
-        "or larger groups"
+        "{factor} / {experts} experts = {rows:.3g}; use a factor of at least "
+        "{least:g}, or larger groups"
     )
 
 

@@ -44,8 +44,8 @@ class GroupedMatmul(Op):
     Operands after the plan have the kinds listed in `operands`: "token" [T, A] is
     fetched by token, "choice" [T, K] by flat choice (as [rows, 1]), "row" [R, A] is a
     result of an earlier grouped matmul of the same plan, "weight" [E, ...] is the
-    expert's own. Results are of kind "row" [R, A], or "weight" [E, ...], summed over the
-    expert's rows in float32 and exactly zero for an expert without rows.
+    expert's own. Results are of kind "row" [R, A], or "weight" [E, ...], summed over
+    the expert's rows in float32 and exactly zero for an expert without rows.
     """
 
     OPERATION_NAME = "kernel.grouped_matmul"
@@ -78,7 +78,7 @@ class GroupedMatmul(Op):
 
 
 class Combine(Op):
-    """For each token the sum over k of gate * row, gathered in that order, in float32."""
+    """For each token the sum over k of gate * row, gathered in order, in float32."""
 
     OPERATION_NAME = "kernel.combine"
     OPERANDS = ("plan i32[T, K]", "rows [R, A]", "gates [T, K] (optional)")

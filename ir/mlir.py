@@ -1,4 +1,4 @@
-"""The one door to MLIR: jaxlib's bindings, a context with our dialects, text in and out.
+"""The one door to MLIR: jaxlib's bindings, our dialects, text in and out.
 
 Nothing else in the project imports `jaxlib.mlir`. One context lives as long as the
 process, because MLIR values must not outlive the context that they belong to.
@@ -7,26 +7,47 @@ process, because MLIR values must not outlive the context that they belong to.
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from jaxlib.mlir import ir
 from jaxlib.mlir._mlir_libs import _jax_mlir_ext, _mlir
 from jaxlib.mlir.dialects import chlo, stablehlo
+from jaxlib.mlir.ir import (
+    Attribute as Attribute,
+)
+from jaxlib.mlir.ir import (
+    Block as Block,
+)
+from jaxlib.mlir.ir import (
+    InsertionPoint as InsertionPoint,
+)
+from jaxlib.mlir.ir import (
+    Location as Location,
+)
+from jaxlib.mlir.ir import (
+    MLIRError as MLIRError,
+)
+from jaxlib.mlir.ir import (
+    Module as Module,
+)
+from jaxlib.mlir.ir import (
+    Operation as Operation,
+)
+from jaxlib.mlir.ir import (
+    OpView as OpView,
+)
+from jaxlib.mlir.ir import (
+    Region as Region,
+)
+from jaxlib.mlir.ir import (
+    Type as Type,
+)
+from jaxlib.mlir.ir import (
+    Value as Value,
+)
 from jaxlib.mlir.passmanager import PassManager
 
 from ir.errors import UnreadableIR, Where
-
-Module = ir.Module
-Operation = ir.Operation
-Value = ir.Value
-Block = ir.Block
-Region = ir.Region
-Location = ir.Location
-Attribute = ir.Attribute
-Type = ir.Type
-OpView = ir.OpView
-MLIRError = ir.MLIRError
-InsertionPoint = ir.InsertionPoint
 
 _FILE_LINE = re.compile(r'"([^"]*)":(\d+):\d+')
 _NAME = re.compile(r'loc\("([^"]*)"[()]')
@@ -54,8 +75,8 @@ _DIALECTS: dict[str, type] = {"moe": _Moe, "kernel": _Kernel}
 def operation(cls: _Class) -> _Class:
     """Register an op class, so that walking a module yields it by its name."""
     dialect = _DIALECTS[cls.OPERATION_NAME.split(".")[0]]  # type: ignore[attr-defined]
-    registered: _Class = _mlir.register_operation(dialect)(cls)
-    return registered
+    registered: Any = _mlir.register_operation(dialect)(cls)
+    return cast(_Class, registered)
 
 
 @cache
@@ -307,7 +328,7 @@ def producer(value: ir.Value) -> ir.Operation | None:
 
 
 def region_text(region: ir.Region) -> str:
-    """A canonical text of a region, equal for regions that differ only in values' names."""
+    """A text that is equal for regions which differ only in the names of values."""
     numbers: dict[ir.Value, int] = {}
     lines = []
     for block in region.blocks:

@@ -16,7 +16,7 @@ from ir.types import Tensor, from_attribute, from_mlir, to_attribute, to_mlir
 OPS: dict[str, type["Op"]] = {}
 
 
-class Op(mlir.OpView):  # type: ignore[misc]
+class Op(mlir.OpView):
     """Base of the ops of `moe` and `kernel`."""
 
     OPERATION_NAME: ClassVar[str]

@@ -50,8 +50,8 @@ def tensor(
 ) -> jax.Array:
     """Declare a tensor argument: its axes by name, and its dtype (the layer's if None).
 
-    With `default="ones"` a caller may leave it out; with `default="uniform"` it is drawn
-    from U[0, 1) with the key given to the op. Used as the argument's default value.
+    With `default="ones"` a caller may leave it out; with `default="uniform"` it is
+    drawn from U[0, 1) with the key given to the op. Used as the argument's default value.
     """
     return cast(jax.Array, Input(tuple(axes.split()), dtype, default))
 
@@ -343,7 +343,7 @@ def _known(choice: jax.Array, op: str, experts: int | None) -> Routing:
         raise ShapeMismatch(
             where,
             op=op,
-            expected="a choice made by top_k, expert_choice, hash_choice, drop or assign",
+            expected="a choice made by top_k, expert_choice, hash_choice or drop",
             got=session.describe(choice),
             fix="pass experts=... for a choice of your own",
         )

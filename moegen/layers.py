@@ -35,7 +35,8 @@ def find_layer(name: str) -> Layer:
     path, colon, function = name.rpartition(":")
     if not colon or not path.endswith(".py"):
         close = nearest(name, list(SHIPPED))
-        have = f"the layers that ship are {', '.join(SHIPPED)}; your own is FILE.py:FUNCTION"
+        listed = ", ".join(SHIPPED)
+        have = f"the layers that ship are {listed}; your own is FILE.py:FUNCTION"
         raise LayerNotFound(
             name=name, place="among those that ship", have=have, nearest=close
         )

@@ -23,7 +23,7 @@ Aux = dict[str, Any]
 
 @dataclass(frozen=True)
 class InputFact:
-    """An input of the layer: its type, and how it is made if the caller leaves it out."""
+    """An input of the layer: its type, and how it is made if it is left out."""
 
     tensor: Tensor
     axes: tuple[str, ...]

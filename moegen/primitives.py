@@ -1,4 +1,4 @@
-"""JAX primitives for the ops of the dialect `moe`, so that `jax.make_jaxpr` records them.
+"""JAX primitives for the ops of the dialect `moe`: `jax.make_jaxpr` records them.
 
 Each takes its shape rule from the op class. Ops on rows are bound without the choice
 that the IR op needs: which dispatch the rows came from is found after tracing.

@@ -1,4 +1,4 @@
-"""What is known while one layer is traced: its sizes, parameters, losses and metrics."""
+"""What is known while one layer is traced: sizes, parameters, losses, metrics."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Routing:
-    """What is known of a choice: how many experts it names, how many rows it can keep."""
+    """What is known of a choice: its experts, and how many rows it can keep."""
 
     experts: int
     rows: int

@@ -75,7 +75,8 @@ def _dot(params: Params, operands: list[mlir.Value], at: Any, aval: Any) -> mlir
             name="a batched matrix product",
             primitive="dot_general",
         )
-    return dot_general(*operands, contract, kind_of(aval), at)
+    lhs, rhs = operands
+    return dot_general(lhs, rhs, contract, kind_of(aval), at)
 
 
 def _reduction(kind: str) -> Rule:

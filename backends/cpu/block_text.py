@@ -8,6 +8,8 @@ from ir import mlir
 from ir.op import attributes_of
 from ir.types import Tensor
 
+_ARGUMENTS = "own: jax.Array, rows: Arrays, weights: Arrays"
+
 MapTexts = Callable[[mlir.OpView, Sequence[Text]], list[Text]]
 
 
@@ -44,7 +46,7 @@ class _BlockText:
             made[kind].append(self.values[value].text)
         results = ", ".join(_tuple(made[kind]) for kind in ("row", "weight"))
         return [
-            "def @(own: jax.Array, rows: Arrays, weights: Arrays) -> tuple[Arrays, Arrays]:",
+            f"def @({_ARGUMENTS}) -> tuple[Arrays, Arrays]:",
             *(f"    {line}" for line in (*self.lines, f"return {results}")),
         ]
 
@@ -113,14 +115,14 @@ class _BlockText:
                     f"jnp.sum({self.owned(op.operation.operands[0]).text}, axis=-2)"
                 )
             case "kernel.row_dot":
-                left, right = (operand.within(6) for operand in operands)
-                return Text(f"jnp.sum({left} * {right}, axis=-1, keepdims=True)")
+                product = " * ".join(operand.within(6) for operand in operands)
+                return Text(f"jnp.sum({product}, axis=-1, keepdims=True)")
             case "kernel.row_sum":
                 return Text(f"jnp.sum({plain[0]}, axis=-1, keepdims=True)")
         return operands[0]
 
     def owned(self, value: mlir.Value) -> Text:
-        """A value with the rows that are not the expert's zeroed, if it was computed."""
+        """A value, with rows that are not the expert's zeroed if it was computed."""
         text = self.values[value]
         if mlir.producer(value) is None:
             return text

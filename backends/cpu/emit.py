@@ -35,6 +35,7 @@ _ALIASES = (
     "Aux = dict[str, Any]",
     "Gradients = tuple[Any, ...]",
     "Saved = tuple[Any, ...]",
+    "Cotangents = tuple[jax.Array, Aux]",
 )
 _IMPORTS = ("import jax", "import jax.numpy as jnp", "from jax import lax")
 
@@ -86,8 +87,8 @@ def _docstring(module: mlir.Module) -> str:
         lines += ["", *fill(f"Schedule: {told}.").split("\n")]
     lines += [
         "",
-        "layer(params, *inputs) returns the output, and the losses and metrics; jax.grad",
-        "and jax.jit apply. init(key) draws the parameters.",
+        "layer(params, *inputs) returns the output, and the losses and metrics;",
+        "jax.grad and jax.jit apply. init(key) draws the parameters.",
         '"""',
     ]
     return "\n".join(lines)

@@ -25,7 +25,7 @@ PRIORITIES = ("choice", "token")
 
 
 class Softmax(Op):
-    """Softmax over the last axis, in float32: exp(x - max) / sum (Du et al. 2021, 3)."""
+    """Softmax over the last axis, in float32: exp(x - max) / sum."""
 
     OPERATION_NAME = "moe.softmax"
     OPERANDS = ("logits [T, E]",)

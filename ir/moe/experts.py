@@ -72,7 +72,7 @@ class ExpertOuter(Op):
 
 
 class ExpertBias(Op):
-    """The bias vector of each row's expert: [E, B] -> [R, B]; zero past the last row."""
+    """The bias vector of each row's expert, [E, B] -> [R, B]; zero past the last."""
 
     OPERATION_NAME = "moe.expert_bias"
     OPERANDS = ("bias [E, B]", "choice i32[T, K]")

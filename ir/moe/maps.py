@@ -12,7 +12,8 @@ class Map(Op):
     The first region is the function, in stablehlo and chlo over rank-0 tensors; the
     second takes the same scalars and the results' cotangents, and yields the operands'
     cotangents. Both were traced from the user's own function, so custom derivatives
-    (such as that of jax.nn.relu at 0) are kept. Integer functions have no second region.
+    (such as that of jax.nn.relu at 0) are kept. Integer functions have no second
+    region.
     """
 
     OPERATION_NAME = "moe.map"

@@ -46,7 +46,7 @@ class Dispatch(Op):
 
 
 class DispatchChoices(Op):
-    """Numbers given per choice, such as gates, brought to the rows: [T, K] -> [R, 1]."""
+    """Numbers given per choice, such as gates, brought to rows: [T, K] -> [R, 1]."""
 
     OPERATION_NAME = "moe.dispatch_choices"
     OPERANDS = ("values [T, K]", "choice i32[T, K]")

@@ -4,10 +4,9 @@ from typing import Any
 
 from ir import mlir
 from ir.errors import IllegalIR
+from ir.mlir import Value
 from ir.op import attributes_of, build, place_of
 from ir.types import DYNAMIC, Tensor, from_mlir, to_attribute, to_mlir
-
-Value = mlir.Value
 
 WEIGHT_RESULTS = {"moe.expert_outer": "kernel.outer", "moe.expert_sum": "kernel.sum"}
 # The operand, besides rows, that an op fetches, and as what kind.

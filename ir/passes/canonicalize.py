@@ -1,4 +1,4 @@
-"""Canonicalize: constants folded, identities removed, equal ops merged, dead ops gone."""
+"""Canonicalize: constants folded, identities gone, equal ops merged, dead ops gone."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,8 +17,8 @@ from ir.types import from_attribute, from_mlir, to_attribute
 class Canonicalize(Pass):
     """Bring every function to its plainest form; running it again changes nothing.
 
-    Conversions of a dispatched tensor move behind the dispatch, so that rows are fetched
-    in the narrower dtype.
+    Conversions of a dispatched tensor move behind the dispatch, so that rows are
+    fetched in the narrower dtype.
     """
 
     name: ClassVar[str] = "canonicalize"
@@ -152,7 +152,7 @@ def _prune_results(block: mlir.Block) -> None:
 
 
 def _merge(block: mlir.Block) -> None:
-    """Replace an op by an earlier equal one: same name, operands, attributes, regions."""
+    """Replace an op by an earlier one of the same name, operands and contents."""
     seen: dict[Any, mlir.Operation] = {}
     for op in list(block.operations):
         operation = op.operation

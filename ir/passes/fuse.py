@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ir import kernel, mlir
+from ir.mlir import Value
 from ir.op import attributes_of, build
 from ir.passes.base import Pass
 from ir.passes.block_program import WEIGHT_RESULTS, BlockProgram, map_without_vjp
 from ir.rows import CHOICE_OPERAND, LEAVES_ROWS, row_choices
 from ir.types import from_mlir
-
-Value = mlir.Value
 
 
 @dataclass(frozen=True)

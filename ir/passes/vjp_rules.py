@@ -19,10 +19,10 @@ from ir.build import (
     op,
     reduce,
 )
+from ir.mlir import Value
 from ir.op import build
 from ir.types import Tensor, from_attribute, from_mlir, to_attribute
 
-Value = mlir.Value
 Pairs = Iterator[tuple[Value, Value]]
 Primal = Callable[[Value], Value]
 Rule = Callable[
@@ -113,8 +113,8 @@ def _gated(
 ) -> Pairs:
     """Cotangents of gates and rows, without computing the rows again.
 
-    Where rows = a W, the gate's cotangent <d, a W> is <d W^T, a>, and the cotangent of a
-    is gate * (d W^T): one product serves both.
+    Where rows = a W, the gate's cotangent <d, a W> is <d W^T, a>, and the cotangent of
+    a is gate * (d W^T): one product serves both.
     """
     producer = mlir.producer(rows)
     linear = producer is not None and producer.name == "moe.expert_matmul"

@@ -8,6 +8,9 @@ from ir.errors import BadArgument, UnreadableIR
 from moegen.cli.files import read_ir
 from moegen.cli.program import DONE, Subparsers, add_command
 
+# Passes that need a whole layer, and not just any function.
+_OF_LAYERS = frozenset({"derive-backward", "fuse"})
+
 
 def register(subparsers: Subparsers) -> None:
     """Add the command `opt`."""
@@ -50,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             place=_place(arguments.file, error.facts["place"]),
             reason=error.facts["reason"],
         ) from None
+    _refuse_foreign(arguments.file, module, {step.name for step in passes})
     module = run_passes(module, passes, lambda name, module: None)
     print(mlir.print_module(module, not arguments.no_locations), end="")
     return DONE
@@ -60,6 +64,24 @@ def _place(file: str, location: str) -> str:
     inner = location.removeprefix("loc(").removesuffix(")")
     name = "standard input" if file == "-" else file
     return inner.replace('"-"', name) if '"-"' in inner else name
+
+
+def _refuse_foreign(file: str, module: Any, names: set[str]) -> None:
+    """Raise for IR that is sound, but no layer's: passes rely on what trace writes."""
+    from ir import mlir
+
+    functions = mlir.functions(module) if names else {}
+    needs_layer = not names.isdisjoint(_OF_LAYERS)
+    if needs_layer and "forward" not in functions:
+        raise UnreadableIR(place=file, reason="it has no function 'forward'")
+    for name, function in functions.items():
+        if not list(function.operation.regions[0].blocks):
+            reason = f"the function '{name}' has no body"
+            raise UnreadableIR(place=file, reason=reason)
+        facts = mlir.attributes(function)
+        if needs_layer and not {"arg_attrs", "res_attrs"} <= facts.keys():
+            reason = f"the function '{name}' does not say what its arguments are"
+            raise UnreadableIR(place=file, reason=reason)
 
 
 def _listing() -> Iterator[str]:

@@ -39,7 +39,7 @@ def expert_choice(scores: jax.Array, capacity: int) -> jax.Array:
 
 
 def hash_choice(ids: jax.Array, experts: int, k: int, seed: int) -> jax.Array:
-    """int32[T, k]: a fixed pseudo-random expert for each token id, by multiplication."""
+    """int32[T, k]: fixed pseudo-random experts of each token id."""
     seeds = jnp.arange(seed, seed + k, dtype=jnp.uint32) * jnp.uint32(40503)
     mixed = ids.astype(jnp.uint32)[:, None] * jnp.uint32(2654435761) + seeds
     return ((mixed >> 8) % jnp.uint32(experts)).astype(jnp.int32)

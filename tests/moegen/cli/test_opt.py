@@ -107,3 +107,23 @@ def test_bytes_that_are_no_text(run, tmp_path):
     ran = run("opt", file)
     assert ran.code == 2
     assert f"the IR cannot be read at {file}: it is not UTF-8 text" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "passes", "reason"),
+    [
+        ("", "fuse", "it has no function 'forward'"),
+        ("func.func private @g()", "canonicalize", "the function 'g' has no body"),
+        (
+            "func.func @forward(%a: tensor<2xf32>) { return }",
+            "derive-backward",
+            "the function 'forward' does not say what its arguments are",
+        ),
+    ],
+)
+def test_ir_that_is_no_layer(run, tmp_path, text, passes, reason):
+    file = tmp_path / "other.mlir"
+    file.write_text(text)
+    ran = run("opt", file, "--passes", passes)
+    assert ran.code == 2
+    assert ran.err == f"moegen: the IR cannot be read at {file}: {reason}\n"
