@@ -51,7 +51,7 @@ def tensor(
     """Declare a tensor argument: its axes by name, and its dtype (the layer's if None).
 
     With `default="ones"` a caller may leave it out; with `default="uniform"` it is
-    drawn from U[0, 1) with the key given to the op. Used as the argument's default value.
+    drawn from U[0, 1) with the key given to the op. Used as the argument's default.
     """
     return cast(jax.Array, Input(tuple(axes.split()), dtype, default))
 
