@@ -91,7 +91,7 @@ class Op:
         """What each kernel needs at least, estimated from shapes."""
         from moegen.report import report
 
-        return report(self)
+        return report(self.module)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters, a plain dict of arrays."""

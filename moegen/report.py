@@ -9,14 +9,11 @@ no more experts than there are rows.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ir import mlir
 from ir.op import attributes_of, operand_types, place_of, result_types
 from ir.types import Tensor, from_mlir
-
-if TYPE_CHECKING:
-    from moegen.operator import Op
 
 ESTIMATED = "estimated"
 _WIDTHS = {
@@ -52,11 +49,11 @@ class KernelRow:
     how: str = ESTIMATED
 
 
-def report(op: "Op") -> list[KernelRow]:
-    """The kernel ops of every function of a compiled layer, in order."""
+def report(module: mlir.Module) -> list[KernelRow]:
+    """The kernel ops of every function of a scheduled module, in order."""
     return [
         _row(name, kernel)
-        for name, function in mlir.functions(op.module).items()
+        for name, function in mlir.functions(module).items()
         for kernel in mlir.entry(function).operations
         if kernel.operation.name in _COUNTERS
     ]
