@@ -238,7 +238,7 @@ def _floor(name: str, truth: Mapping[str, Array]) -> float:
 def _cotangents(op: Op, truth: Mapping[str, Array], seed: int) -> dict[str, Array]:
     """A random cotangent for the output, the loss and each loss, in its own dtype."""
     random = np.random.default_rng([seed, 2])
-    forward = mlir.functions(mlir.parse(op.stages["trace"]))["forward"]
+    forward = mlir.functions(op.module)["forward"]
     *_, last = mlir.entry(forward).operations
     made = {}
     for (name, array), kind in zip(truth.items(), operand_types(last), strict=True):

@@ -1,0 +1,129 @@
+"""`moegen check`: a layer against the float64 interpreter, over adversarial routings."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from moegen.cli.layer_options import add_layer_options, read_sizes
+from moegen.cli.program import DONE, NO, Subparsers, add_command, log, print_json
+
+if TYPE_CHECKING:
+    from moegen.check import Case
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command `check`."""
+    parser = add_command(
+        subparsers,
+        "check",
+        "compare a layer, forward and every gradient, with the float64 interpreter",
+        "moegen check glam --dtype bfloat16    (or: moegen check all)",
+    )
+    add_layer_options(parser)
+    parser.add_argument(
+        "--routing", action="append", metavar="NAME", help="only this one; repeatable"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of inputs and parameters")
+    parser.add_argument(
+        "--reruns", type=int, default=100, help="bit-equal reruns to ask for (100)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check one layer, or all that ship; exit 1 if any tensor is beyond its bound."""
+    cases = _cases(arguments)
+    if arguments.json:
+        print_json({"cases": [_row(case) for case in cases], "obtained": _obtained()})
+    else:
+        _print(cases)
+    return DONE if all(case.ok for case in cases) else NO
+
+
+def _cases(arguments: argparse.Namespace) -> "list[Case]":
+    sizes = read_sizes(arguments.sizes)
+    from ir.errors import BadArgument, nearest
+    from moegen.check import ROUTINGS
+    from moegen.check.run import check_each
+    from moegen.layers import SHIPPED, find_layer
+
+    for name in arguments.routing or ():
+        if name not in ROUTINGS:
+            close = nearest(name, list(ROUTINGS))
+            listed = ", ".join(ROUTINGS)
+            reason = f"there is no routing '{name}'; they are {listed}{close}"
+            raise BadArgument(reason=reason)
+    layers = list(SHIPPED) if arguments.layer == "all" else [arguments.layer]
+    found = []
+    for name in layers:
+        for case in check_each(
+            find_layer(name),
+            arguments.target,
+            arguments.dtype,
+            sizes,
+            arguments.routing or list(ROUTINGS),
+            arguments.seed,
+            arguments.reruns,
+            arguments.cache,
+        ):
+            found.append(case)
+            if sys.stderr.isatty():
+                log(f"... {case.layer} {case.routing}: {_verdict(case)}")
+    return found
+
+
+def _verdict(case: "Case") -> str:
+    if case.skipped:
+        return "does not apply"
+    return "ok" if case.ok else "WRONG"
+
+
+def _row(case: "Case") -> dict[str, Any]:
+    worst = case.worst
+    return {
+        "layer": case.layer,
+        "dtype": case.dtype,
+        "routing": case.routing,
+        "sizes": dict(case.sizes),
+        "verdict": _verdict(case),
+        "worst tensor": worst.name if worst else None,
+        "error": worst.error if worst else None,
+        "bound": worst.bound if worst else None,
+        "note": case.skipped or (worst.note if worst else ""),
+        "errors": {f.name: f.error for f in case.findings},
+    }
+
+
+def _print(cases: "Sequence[Case]") -> None:
+    from tabulate import tabulate
+
+    shown = ("layer", "dtype", "routing", "worst tensor", "error", "bound", "verdict")
+    rows = [_row(case) for case in cases]
+    table = [[_cell(row[key]) for key in shown] for row in rows if row["error"] is not None]
+    print(tabulate(table, headers=shown, disable_numparse=True))
+    wrong = [f for case in cases for f in case.findings if not f.ok]
+    for case in cases:
+        for finding in case.findings:
+            if not finding.ok:
+                print(f"WRONG: {case.layer}, {case.routing}: {finding}")
+    worst: dict[str, float] = {}
+    for case in cases:
+        for finding in case.findings:
+            worst[finding.name] = max(worst.get(finding.name, 0.0), finding.error)
+    print("\nWorst relative error (Frobenius) of each tensor, over all routings:")
+    print(tabulate([[n, f"{e:.1e}"] for n, e in worst.items()], disable_numparse=True))
+    skipped = sum(bool(case.skipped) for case in cases)
+    done = len(cases) - skipped
+    print(f"\n{done} cases, {len(wrong)} findings beyond their bound; ", end="")
+    print(f"{skipped} routings do not apply. {_obtained()}")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.1e}" if isinstance(value, float) else str(value)
+
+
+def _obtained() -> str:
+    import jax
+
+    return f"measured on cpu, jax {jax.__version__}, against the float64 interpreter"
