@@ -76,7 +76,8 @@ def op_text(op: mlir.OpView, operands: list[Text]) -> Text:
     plain = [operand.text for operand in operands]
     kind = from_mlir(op.operation.results[0].type)
     if name == "stablehlo.constant":
-        return Text(number(from_attribute(facts["value"]), kind.dtype))
+        literal = number(from_attribute(facts["value"]), kind.dtype)
+        return Text(literal, 8 if literal.startswith("-") else ATOM)
     if name == "stablehlo.divide" and not kind.is_float:
         return Text(f"lax.div({', '.join(plain)})")
     if name == "stablehlo.compare":
@@ -87,6 +88,8 @@ def op_text(op: mlir.OpView, operands: list[Text]) -> Text:
         return Text(f"jnp.where({', '.join(plain)})")
     if name == "stablehlo.clamp":
         return Text(f"jnp.clip({plain[1]}, {plain[0]}, {plain[2]})")
+    if name == "stablehlo.convert" and plain[0].lstrip("-")[:1].isdigit():
+        return Text(f"jnp.{dtype_text(kind.dtype)}({plain[0]})")
     if name == "stablehlo.convert":
         return Text(f"{operands[0].within(8)}.astype(jnp.{dtype_text(kind.dtype)})")
     row = BY_OP[name]

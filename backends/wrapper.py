@@ -114,7 +114,8 @@ def _backward(
     body = "\n".join((*lines, *gradients.values()))
     unpacked = [*_unpack(here, arguments, body)]
     if kept:
-        left = _tuple(kept) if len(kept) == 1 else ", ".join(kept)
+        left = ", ".join(kept)
+        left = left if len(kept) > 1 and len(left) < 70 else _tuple(kept)
         unpacked.append(f"{left} = kept")
     for key, name in given.items():
         if not _reads(body, name):
@@ -166,7 +167,8 @@ def _differentiable(layer: str, inputs: Sequence[str]) -> list[str]:
         "@jax.custom_vjp",
         f"def layer(params: Params, {_typed(inputs)}) -> tuple[jax.Array, Aux]:",
         '    """The output, and losses and metrics by name; differentiable."""',
-        f"    return forward(params, {listed})",
+        "    # Arrays of NumPy will do: kernels index them with traced values.",
+        f"    return forward(*jax.tree.map(jnp.asarray, (params, {listed})))",
         "",
         "",
         f"def layer_forward(params: Params, {_typed(inputs)}) -> "

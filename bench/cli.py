@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.result import Outcome, Skipped
 from bench.setting import SIZES, Setting
@@ -115,7 +116,7 @@ def measured(names: Sequence[str], setting: Setting) -> Iterator[Outcome]:
 def _setting(arguments: argparse.Namespace) -> Setting | str:
     """The setting asked for, or what is wrong with it."""
     setting = Setting().quick() if arguments.quick else Setting()
-    given = {}
+    given: dict[str, Any] = {}
     for told in arguments.set:
         name, _, value = told.partition("=")
         if name not in SIZES or not value.isdecimal() or int(value) < 1:

@@ -1,6 +1,6 @@
 """What a run is asked to measure: sizes, dtypes, effort, and where PyTorch is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.timing import Effort
@@ -10,7 +10,7 @@ SIZES = ("tokens", "model", "hidden", "experts", "k")
 
 @dataclass(frozen=True)
 class Setting:
-    """The defaults are the sizes of issue 2: one layer of GLaM's 0.1B/64E."""
+    """The defaults are the sizes of one layer of GLaM's 0.1B/64E."""
 
     tokens: int = 2048
     model: int = 768
@@ -18,7 +18,7 @@ class Setting:
     experts: int = 64
     k: int = 2
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
-    effort: Effort = Effort()
+    effort: Effort = field(default_factory=Effort)
     torch_python: Path | None = None
     decode_tokens: tuple[int, ...] = (1, 4, 16)
     scaling_experts: tuple[int, ...] = (8, 64, 256)

@@ -18,7 +18,7 @@ Routing = Literal["random", "uniform", "zipf", "two experts"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A layer ready to run: `forward(params, x)` and `training(params, x, cotangent)`."""
+    """A layer ready to run: `forward(params, x)`, `training(params, x, cotangent)`."""
 
     op: Op
     params: Params
@@ -84,7 +84,9 @@ def prepare(
         router = params["router"]
         choice = choices(routing, kind.shape[0], router.shape[1], op.sizes["k"])
         values = steered(values, choice, router.shape[1])
-        params = params | {"router": jnp.eye(*router.shape, dtype=router.dtype)}
+        params = params | {
+            "router": jnp.eye(router.shape[0], router.shape[1], dtype=router.dtype)
+        }
     x = jnp.asarray(values, kind.dtype)
     _, aux = forward(op)(params, x)
     load = np.asarray(aux["metrics"]["load"], np.int64)

@@ -6,9 +6,8 @@ A clock is a function that does its work once and says how many seconds that too
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import quantiles
 from typing import Any
-
-import numpy as np
 
 Clock = Callable[[], float]
 Samples = tuple[float, ...]
@@ -67,7 +66,10 @@ def take_turns(
 
 def spread(values: Samples) -> Spread:
     """The median and quartiles of some samples."""
-    low, median, high = np.percentile(values, [25, 50, 75])
+    if len(values) == 1:
+        low = median = high = values[0]
+    else:
+        low, median, high = quantiles(values, n=4, method="inclusive")
     return Spread(float(low), float(median), float(high))
 
 

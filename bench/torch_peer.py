@@ -42,7 +42,7 @@ class TorchPeer:
         hello = self._read()
         if "missing" in hello:
             self.close()
-            raise Skipped(f"{self._child.args[0]}: {hello['missing']}")  # type: ignore[index]
+            raise Skipped(f"PyTorch's interpreter lacks {hello['missing']}")
         self.versions = hello
         return self
 

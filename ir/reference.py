@@ -4,6 +4,7 @@
 """
 
 import inspect
+from collections.abc import Sequence
 
 from ir import kernel, moe
 from ir.op import OPS, Op
@@ -39,7 +40,7 @@ def _op(declared: type[Op]) -> str:
     return "\n\n".join((f"### `{declared.OPERATION_NAME}`", doc, "\n".join(lines)))
 
 
-def _listed(items: tuple[str, ...] | list[str]) -> str:
+def _listed(items: Sequence[str]) -> str:
     return ", ".join(f"`{item}`" for item in items)
 
 

@@ -13,7 +13,7 @@ UNEVEN: dict[Routing, Bar] = {"zipf": Bar(1.3), "two experts": Bar(1.0)}
 
 
 def run(setting: Setting) -> Iterator[Row]:
-    """Forward, and forward with backward. The router is an identity, the inputs steer."""
+    """Forward, and with backward. The router is an identity, the inputs steer."""
     for dtype in setting.dtypes:
         op = compiled("glam", setting, dtype, capacity_factor=float(setting.experts))
         uniform = prepare(op, "uniform")

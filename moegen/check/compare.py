@@ -59,7 +59,8 @@ def _not_zero(got: Array, truth: Array) -> str:
     wrong = ~truth.any(axis=axes) & got.any(axis=axes)
     if not wrong.any():
         return ""
-    return f"{int(wrong.sum())} slices not exactly zero, the first at {int(wrong.argmax())}"
+    count, first = int(wrong.sum()), int(wrong.argmax())
+    return f"{count} slices not exactly zero, the first at {first}"
 
 
 def holds(name: str, true: bool, note: str) -> Finding:

@@ -20,7 +20,7 @@ Named = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Truth:
-    """Results and gradients by name; `narrow` marks tokens whose routing rounding may turn.
+    """Results and gradients by name; `narrow` marks tokens that rounding may reroute.
 
     `narrow` is a mask [tokens], or a single bool where experts choose tokens.
     """
@@ -31,7 +31,7 @@ class Truth:
 
 
 def forward(op: Op, given: Given, near: float) -> tuple[Named, Array]:
-    """Run the traced module; returns results and which choices fell by less than `near`."""
+    """Run the traced module: results, and which choices fell by less than `near`."""
     module = mlir.parse(op.stages["trace"])
     run = interpret(module, "forward", given.arguments())
     facts = map(from_attribute, mlir.result_facts(mlir.functions(module)["forward"]))

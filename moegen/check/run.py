@@ -35,7 +35,7 @@ _NEAR = {"float32": 1e-5, "bfloat16": 1e-2}
 
 @dataclass(frozen=True)
 class Case:
-    """One layer under one routing; `skipped` says why it does not apply, if it does not."""
+    """One layer under one routing; `skipped` says why it does not apply."""
 
     layer: str
     dtype: str
@@ -83,7 +83,7 @@ def check(
     reruns: int = 100,
     cache: Path | None = None,
 ) -> list[Case]:
-    """Compare a layer with the oracle under each routing; `sizes` win over the small ones.
+    """Compare a layer with the oracle under each routing; `sizes` win over small ones.
 
     The first routing that applies also proves the oracle's gradient by finite
     differences, runs `forward` alone, and is rerun `reruns` times, bit for bit.

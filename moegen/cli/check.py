@@ -1,4 +1,4 @@
-"""`moegen check`: a layer against the float64 interpreter, over adversarial routings."""
+"""`moegen check`: a layer against the float64 interpreter, over many routings."""
 
 import argparse
 import sys
@@ -100,7 +100,8 @@ def _print(cases: "Sequence[Case]") -> None:
 
     shown = ("layer", "dtype", "routing", "worst tensor", "error", "bound", "verdict")
     rows = [_row(case) for case in cases]
-    table = [[_cell(row[key]) for key in shown] for row in rows if row["error"] is not None]
+    done = [row for row in rows if row["error"] is not None]
+    table = [[_cell(row[key]) for key in shown] for row in done]
     print(tabulate(table, headers=shown, disable_numparse=True))
     wrong = [f for case in cases for f in case.findings if not f.ok]
     for case in cases:
@@ -114,8 +115,8 @@ def _print(cases: "Sequence[Case]") -> None:
     print("\nWorst relative error (Frobenius) of each tensor, over all routings:")
     print(tabulate([[n, f"{e:.1e}"] for n, e in worst.items()], disable_numparse=True))
     skipped = sum(bool(case.skipped) for case in cases)
-    done = len(cases) - skipped
-    print(f"\n{done} cases, {len(wrong)} findings beyond their bound; ", end="")
+    applied = len(cases) - skipped
+    print(f"\n{applied} cases, {len(wrong)} findings beyond their bound; ", end="")
     print(f"{skipped} routings do not apply. {_obtained()}")
 
 

@@ -83,7 +83,7 @@ def _compile(story: Story) -> Op:
     layer = find_layer("glam")
     story.progress("compiling the layer")
     begin = time.perf_counter()
-    op = compile(layer, cache=story.cache, **story.sizes)
+    op = compile(layer, cache=story.cache, **dict[str, Any](story.sizes))
     seconds = time.perf_counter() - begin
     sizes = ", ".join(f"{name} {value}" for name, value in op.sizes.items())
     print(f"Layer glam: {sizes}\n")
@@ -140,7 +140,8 @@ def _gradient(op: Op) -> Callable[..., Any]:
 
     def total(params: Any, x: jax.Array, d_y: jax.Array) -> jax.Array:
         y, aux = op(params, x)
-        return jnp.vdot(y.astype(jnp.float32), d_y) + aux["loss"]
+        loss: jax.Array = aux["loss"]
+        return jnp.vdot(y.astype(jnp.float32), d_y) + loss
 
     return jax.jit(jax.grad(total, argnums=(0, 1)))
 
@@ -163,8 +164,8 @@ def _tell_judgement(
     near = int(routed.near.sum())
     print(
         f"\nAgainst float64: the interpreter routes all tokens ({near} near-ties left "
-        f"out); NumPy works out {tokens} tokens,\nand {UNITS} hidden units of {experts} "
-        f"experts over all their rows. {measured()}"
+        f"out); NumPy works out {tokens} tokens,\nand {UNITS} hidden units of "
+        f"{experts} experts over all their rows. {measured()}"
     )
     rows = [
         [n, f"{e:.1e}", f"{BOUND:.0e}", _yes(e <= BOUND)]
@@ -186,7 +187,7 @@ def _capacity(op: Op) -> int:
     for made in mlir.walk(mlir.entry(mlir.functions(module)["forward"])):
         if made.operation.name == "moe.assign":
             return int(attributes_of(made)["capacity"])
-    return op.sizes["tokens"]
+    return int(op.sizes["tokens"])
 
 
 def _race(story: Story, op: Op, params: Any, x: Array) -> None:
@@ -224,7 +225,8 @@ def _race_small(story: Story, x: Array) -> None:
     story.progress("timing against jax.lax.ragged_dot at a smaller size")
     factor = float(sizes["experts"])  # No token is dropped: ragged_dot drops none.
     layer = find_layer("glam")
-    op = compile(layer, cache=story.cache, capacity_factor=factor, **sizes)
+    told: dict[str, Any] = {**sizes, "capacity_factor": factor}
+    op = compile(layer, cache=story.cache, **told)
     params, given = op.init(jax.random.key(0)), jnp.asarray(x[: sizes["tokens"]])
     ours, ragged = jax.jit(op), jax.jit(lambda p, x: ragged_dot(p, x, sizes["k"]))
     _record(

@@ -30,7 +30,7 @@ def embed(tokens: NDArray[np.uint8], model: int, seed: int = 0) -> NDArray[np.fl
 
 
 def trimmed(stage: str, lines: int = 16) -> str:
-    """The outermost ops of `forward` in a printed module, each cut to one short line."""
+    """The outermost ops of `forward` in a printed module, each cut to one line."""
     module = mlir.parse(stage)
     function = mlir.functions(module)["forward"]
     text = function.operation.get_asm(enable_debug_info=False)

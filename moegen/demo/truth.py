@@ -23,7 +23,7 @@ NEAR = 1e-5
 
 @dataclass(frozen=True)
 class Routed:
-    """What the interpreter says of every token: choices [T, K], and which are near-ties."""
+    """What the interpreter says of every token: choices [T, K], and near-ties."""
 
     choice: Array
     kept: Array

@@ -1,0 +1,338 @@
+"""The whole path: stages round-trip, emission is deterministic and stands alone."""
+
+import ast
+import hashlib
+import subprocess
+import sys
+from multiprocessing import get_context
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import moegen
+from ir import mlir
+from ir.errors import CacheUnusable, IllegalIR
+from ir.interpret import interpret
+from ir.pipeline import make_pass, run_passes
+from ir.verify import verify
+from moegen import cache
+from moegen import lang as moe
+from moegen.check import check
+from moegen.compiler import ALL_PASSES, ORDER
+from moegen.layers import SHIPPED, find_layer
+
+SMALL = {"tokens": 48, "model": 16, "hidden": 24}
+
+
+def small(name: str) -> dict[str, int]:
+    extra = {} if name == "glam_dense" else {"experts": 8}
+    return {**SMALL, **extra, **({"shared": 8, "k": 3} if name == "deepseek" else {})}
+
+
+@pytest.fixture(scope="module")
+def ops(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    return {
+        name: moegen.compile(find_layer(name), cache=folder, **small(name))
+        for name in SHIPPED
+    }
+
+
+def arguments(op, seed=0):
+    random = np.random.default_rng(seed)
+    inputs = {}
+    for name, fact in op.inputs.items():
+        kind = fact.tensor
+        if kind.is_float:
+            inputs[name] = jnp.asarray(random.random(kind.shape), kind.dtype)
+        elif kind.dtype == "bool":
+            inputs[name] = jnp.asarray(random.random(kind.shape) < 0.8)
+        else:
+            inputs[name] = jnp.asarray(random.integers(0, 99, kind.shape), kind.dtype)
+    return op.init(jax.random.key(seed)), inputs
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_text_after_any_pass_carries_on_to_the_same_end(ops, name):
+    stages = list(ops[name].stages.values())
+    for position in range(len(ORDER) + 1):
+        left = [
+            make_pass(step, {"target": "cpu"} if step == "schedule" else {}, ALL_PASSES)
+            for step in ORDER[position:]
+        ]
+        end = run_passes(mlir.parse(stages[position]), left, lambda *_: None)
+        assert mlir.print_module(end) == stages[-1], f"from stage {position}"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_emission_is_deterministic_and_plain(ops, name, tmp_path):
+    op = ops[name]
+    again = moegen.compile(find_layer(name), cache=tmp_path, **small(name))
+    assert again.source == op.source
+    tree = ast.parse(op.source)
+    imported = {
+        (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    tops = {module.partition(".")[0] for module in imported}
+    assert tops <= {"jax", "numpy", "typing", "collections"}
+    code = op.source.split("# The IR that this module")[0].split("\n")
+    assert max(map(len, code)) <= 88
+    assert len(code) < 750
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", ["glam", "mixtral"])
+def test_emitted_module_runs_where_moegen_cannot_be_imported(ops, name, tmp_path):
+    op = ops[name]
+    params, inputs = arguments(op)
+    np.savez(
+        tmp_path / "given.npz", **params, **{f"in_{k}": v for k, v in inputs.items()}
+    )
+    program = f"""
+import sys, importlib.util, numpy as np
+class Wall:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("moegen", "ir", "backends", "examples"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Wall())
+spec = importlib.util.spec_from_file_location("emitted", {str(op.path)!r})
+emitted = importlib.util.module_from_spec(spec); spec.loader.exec_module(emitted)
+given = np.load("given.npz")
+inputs = [given["in_" + n] for n in {list(op.inputs)!r}]
+params = {{n: given[n] for n in {list(op.parameters)!r}}}
+y, aux = emitted.layer(params, *inputs)
+np.savez("got.npz", y=y, loss=aux["loss"])
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    y, aux = op(params, **inputs)
+    got = np.load(tmp_path / "got.npz")
+    assert got["y"].tobytes() == np.asarray(y).tobytes()
+    assert got["loss"].tobytes() == np.asarray(aux["loss"]).tobytes()
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", ["glam", "deepseek"])
+def test_every_stage_means_the_same(ops, name):
+    op = ops[name]
+    params, inputs = arguments(op)
+    given = [np.asarray(a) for a in (*inputs.values(), *params.values())]
+    outputs = [
+        interpret(mlir.parse(text), "forward", given).results[0]
+        for text in op.stages.values()
+    ]
+    for output in outputs[1:]:
+        np.testing.assert_allclose(output, outputs[0], rtol=1e-12, atol=1e-12)
+    y, _ = op(params, **inputs)
+    error = np.linalg.norm(y - outputs[0]) / np.linalg.norm(outputs[0])
+    assert error < 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["glam", "mixtral", "expert_choice"])
+def test_check_passes(name, dtype, tmp_path):
+    cases = check(
+        find_layer(name),
+        dtype=dtype,
+        routings=["zipf", "empty experts", "NaN token"],
+        reruns=3,
+        cache=tmp_path,
+    )
+    wrong = [f for case in cases for f in case.findings if not f.ok]
+    assert not wrong
+    assert any(case.findings for case in cases)
+
+
+def test_check_catches_a_wrong_gradient(tmp_path, monkeypatch):
+    from backends.cpu import emit as emitter
+
+    right = emitter.emit
+
+    def wrong(module):
+        return right(module).replace(
+            "d_weights = expert_outer(", "d_weights = 1.01 * expert_outer("
+        )
+
+    monkeypatch.setattr(emitter, "emit", wrong)
+    cases = check(find_layer("glam"), routings=["balanced"], reruns=1, cache=tmp_path)
+    named = {f.name for case in cases for f in case.findings if not f.ok}
+    assert named
+    assert named <= {"d_wi", "d_wo"}
+
+
+def test_program_size_does_not_depend_on_experts(tmp_path):
+    lines = set()
+    for experts in (8, 256):
+        sizes = {"tokens": 512, "model": 48, "hidden": 80, "experts": experts}
+        op = moegen.compile(find_layer("mixtral"), cache=tmp_path, **sizes)
+        params, inputs = arguments(op)
+        step = jax.jit(jax.grad(lambda p, x, op=op: op(p, x)[0].sum()))
+        lines.add(step.lower(params, inputs["x"]).as_text().count("\n"))
+    assert len(lines) == 1
+
+
+def test_verifier_refuses_a_broken_module_with_numbers(ops):
+    text = ops["glam"].stages["trace"].replace("k = 2 : i64} : (t", "k = 9 : i64} : (t")
+    with pytest.raises(IllegalIR, match="k=9 of 8 experts"):
+        verify(mlir.parse(text), "when read")
+
+
+def test_derived_backward_without_kept_products_is_the_same(ops):
+    op = ops["mixtral"]
+    params, inputs = arguments(op)
+    given = [np.asarray(a) for a in (*inputs.values(), *params.values())]
+    random = np.random.default_rng(1)
+    found = []
+    for keep in ("true", "false"):
+        steps = [make_pass("derive-backward", {"keep": keep}, ALL_PASSES)]
+        module = run_passes(
+            mlir.parse(op.stages["canonicalize"]), steps, lambda *_: None
+        )
+        results = interpret(module, "forward_residuals", given).results
+        count = len(interpret(module, "forward", given).results)
+        kinds = [
+            a.type for a in mlir.entry(mlir.functions(module)["backward"]).arguments
+        ]
+        residuals = results[count:]
+        random = np.random.default_rng(1)
+        left = len(kinds) - len(given) - len(residuals)
+        shapes = [results[0].shape, (), *[()] * (left - 2)]
+        cotangents = [random.standard_normal(shape) for shape in shapes]
+        order = mlir.argument_facts(mlir.functions(module)["backward"])
+        rest = iter(residuals), iter(cotangents)
+        values = [
+            next(rest["moe.cotangent" in str(fact)]) for fact in order[len(given) :]
+        ]
+        found.append(interpret(module, "backward", [*given, *values]).results)
+    for kept, again in zip(*found, strict=True):
+        np.testing.assert_allclose(kept, again, rtol=1e-9, atol=1e-12)
+
+
+def custom_router(x, w, state, k):
+    """A user's own stateful router: scores corrected by a running state."""
+    scores = jax.nn.sigmoid(moe.matmul(x, w))
+    choice = moe.top_k(scores - state, k)
+    load = moe.count(choice)[0].astype(jnp.float32)
+    moe.metric("state", 0.9 * state + 0.1 * load / jnp.sum(load))
+    return choice, moe.take(scores, choice)
+
+
+def with_custom_router(
+    x: jax.Array = moe.tensor("tokens model"),
+    state: jax.Array = moe.tensor("experts", dtype="float32"),
+    *,
+    tokens: int,
+    model: int,
+    hidden: int,
+    experts: int,
+) -> jax.Array:
+    router = moe.param("router", "model experts", dtype="float32")
+    wi = moe.param("wi", "experts model hidden")
+    bias = moe.param("bias", "experts hidden")
+    wo = moe.param("wo", "experts hidden model")
+    choice, gates = custom_router(x, router, state, 2)
+    rows = moe.dispatch(x, choice) * moe.dispatch_choices(gates, choice)
+    inner = jax.nn.gelu(moe.expert_bias(moe.expert_matmul(rows, wi), bias))
+    return moe.combine(moe.expert_matmul(inner, wo))
+
+
+def test_a_users_own_router_bias_and_row_scale(tmp_path):
+    cases = check(
+        with_custom_router,
+        sizes={**SMALL, "experts": 8},
+        routings=["zipf"],
+        reruns=2,
+        cache=tmp_path,
+    )
+    assert cases[0].findings
+    assert not [f for f in cases[0].findings if not f.ok]
+
+
+def test_custom_derivatives_are_kept(tmp_path):
+    def layer(x=moe.tensor("tokens model"), *, tokens: int = 2, model: int = 2):
+        return jax.nn.relu(x) + jax.nn.softplus(x)
+
+    op = moegen.compile(layer, cache=tmp_path)
+    zero = jnp.zeros((2, 2))
+    gradient = jax.grad(lambda x: op({}, x)[0].sum())(zero)
+    np.testing.assert_allclose(gradient, 0.5)
+
+
+def test_lines_and_names_of_the_user_are_kept(ops):
+    emitted = ops["glam"].source
+    assert "gates = " in emitted
+    assert "scores = softmax(" in emitted
+    assert "glam_moe.py" in ops["glam"].stages["schedule"]
+
+
+@pytest.mark.parametrize("pad", [0, 16])
+def test_load_balance_golden_values(pad, tmp_path):
+    def layer(
+        x=moe.tensor("tokens experts"),
+        valid=moe.tensor("tokens", dtype="bool"),
+        *,
+        tokens: int = 32,
+        experts: int = 4,
+    ):
+        scores = moe.softmax(x)
+        choice = moe.drop(moe.top_k(scores, 1), valid)
+        moe.loss("balance", moe.load_balance(scores, choice, valid=valid))
+        return x
+
+    op = moegen.compile(layer, tokens=32 + pad, cache=tmp_path)
+    valid = jnp.arange(32 + pad) < 32
+    balanced = 50.0 * jax.nn.one_hot(jnp.arange(32 + pad) % 4, 4)
+    one = 50.0 * jax.nn.one_hot(jnp.zeros(32 + pad, jnp.int32), 4)
+    balance = lambda x: float(op({}, x, valid)[1]["loss"])  # noqa: E731
+    assert balance(balanced) == pytest.approx(1.0)
+    assert balance(one) == pytest.approx(4.0)
+
+
+def test_x64_changes_nothing(tmp_path):
+    program = """
+import jax; jax.config.update("jax_enable_x64", True)
+import moegen; from examples.glam_moe import glam_moe
+op = moegen.compile(glam_moe, tokens=16, model=8, hidden=8, experts=4)
+p = op.init(jax.random.key(0)); x = jax.numpy.ones((16, 8), "float32")
+g = jax.jit(jax.grad(lambda p: op(p, x)[0].sum()))(p)
+assert {str(a.dtype) for a in g.values()} == {"float32"}
+"""
+    root = Path(__file__).parent.parent.parent
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu", "PATH": ""}
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=root, env=environment, check=True
+    )
+
+
+def test_an_altered_file_is_never_run(tmp_path):
+    path = cache.store("value = 1\n", "m", tmp_path)
+    assert cache.load(path).value == 1
+    path.write_text("value = 2\n")
+    with pytest.raises(CacheUnusable, match="does not match its name"):
+        cache.load(path)
+    assert cache.load(cache.store("value = 1\n", "m", tmp_path)).value == 1
+
+
+def test_a_new_cache_folder_is_private(tmp_path):
+    cache.store("value = 1\n", "m", tmp_path / "new")
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+
+
+def hammer(folder: str) -> bool:
+    for number in range(25):
+        source = f"value = {number % 3}\n" * 500
+        path = cache.store(source, "m", Path(folder))
+        if path.stem.rpartition("-")[2] != hashlib.sha256(source.encode()).hexdigest():
+            return False
+        if cache.load(path).value != number % 3:
+            return False
+    return True
+
+
+def test_many_writers_of_one_cache(tmp_path):
+    with get_context("spawn").Pool(3) as pool:
+        assert all(pool.map(hammer, [str(tmp_path)] * 3))
