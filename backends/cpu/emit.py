@@ -114,7 +114,7 @@ def _constants(module: mlir.Module) -> dict[str, Any]:
         match op.operation.name:
             case "kernel.row_plan":
                 choices = operand_types(op)[0].shape[1]
-                _set(found, EXPERTS=told["experts"], CHOICES=choices)
+                _set(found, EXPERTS=told["experts"], CHOICES=choices, ROWS=told["rows"])
             case "moe.assign":
                 sizes = {k.upper(): told[k] for k in ("capacity", "groups", "priority")}
                 _set(found, EXPERTS=told["experts"], **sizes)

@@ -336,3 +336,10 @@ def hammer(folder: str) -> bool:
 def test_many_writers_of_one_cache(tmp_path):
     with get_context("spawn").Pool(3) as pool:
         assert all(pool.map(hammer, [str(tmp_path)] * 3))
+
+
+def test_rows_are_bounded_by_what_can_be_kept(ops):
+    # 8 experts take 48 * 2.0 / 8 = 12 tokens each, of 48 * 8 possible choices.
+    assert "\nROWS = 96  #" in ops["expert_choice"].source
+    # Two choices of 48 tokens, below 8 experts of 12 places: no bound but T * K.
+    assert "\nROWS = 96  #" in ops["glam"].source

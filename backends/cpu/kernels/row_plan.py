@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jax import lax
 
 EXPERTS = 8
+ROWS = 2**31 - 1  # no more choices than this are ever kept
 
 
 class RowPlan(NamedTuple):
     """Kept rows sorted by (expert, flat row); dropped rows sort last."""
 
-    flat: jax.Array  # int32[R]: sorted row -> flat row
+    flat: jax.Array  # int32[min(R, ROWS)]: sorted row -> flat row
     sorted_row: jax.Array  # int32[T, K]: choice -> sorted row
     kept: jax.Array  # bool[T, K]: whether the choice is not dropped
     starts: jax.Array  # int32[E]: first sorted row of every expert
@@ -33,7 +34,7 @@ def row_plan(ids: jax.Array) -> RowPlan:
     ).astype(jnp.int32)
     sorted_row = inverse_permutation(flat).reshape(ids.shape)
     return RowPlan(
-        flat=flat,
+        flat=flat[:ROWS],
         sorted_row=sorted_row,
         kept=kept,
         starts=bounds[:-1],
