@@ -1,0 +1,1 @@
+"""The CPU kernels: ordinary modules, which emission specialises as text."""

@@ -1,0 +1,1 @@
+"""The passes: one file each, a frozen dataclass whose fields are its options."""
