@@ -91,13 +91,16 @@ def run_expert(
 ) -> tuple[Arrays, Arrays]:
     """Work on all rows of one expert, TILES[-1] rows at a time."""
     single = plan.flat.size <= TILES[-1]
-    if not single:
+    # A slice inside a lone tile saves a copy; where it is cast too, it costs one.
+    uncast = all(weight.dtype == COMPUTE_DTYPE for weight in operands.weights)
+    sliced_in_tile = single and uncast
+    if not sliced_in_tile:
         operands = slice_weights(operands, run.expert)
 
     def tile(i: jax.Array, row_spaces: Arrays) -> tuple[Arrays, Arrays]:
         done = i * TILES[-1]
         rest = Run(run.expert, run.start + done, run.length - done)
-        return run_tile(body, plan, rest, operands, row_spaces)
+        return run_tile(body, plan, rest, operands, row_spaces, sliced_in_tile)
 
     def further(i: jax.Array, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
         row_spaces, terms = tile(i, state[0])
@@ -133,13 +136,14 @@ def run_tile(
     run: Run,
     operands: Operands,
     row_spaces: Arrays,
+    sliced_in_tile: bool,
 ) -> tuple[Arrays, Arrays]:
     """Work on the next rows of `run`, in the smallest of TILES that holds them."""
 
     def branch(size: int) -> Callable[[Arrays], tuple[Arrays, Arrays]]:
         def work(row_spaces: Arrays) -> tuple[Arrays, Arrays]:
             own = operands
-            if plan.flat.size <= TILES[-1]:
+            if sliced_in_tile:
                 own = slice_weights(operands, run.expert)
             rows, sums = run_body(body, size, plan, run, own)
             return tuple(
