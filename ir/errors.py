@@ -272,6 +272,41 @@ class BadArgument(MoegenError):
     sentence = "{reason}"
 
 
+class UnknownChip(MoegenError):
+    sentence = "there is no TPU '{chip}'; the chips are {chips}"
+
+
+class DumpFailed(MoegenError):
+    sentence = "libtpu made no schedule of {what}: {reason}"
+
+
+class UnreadableBundles(MoegenError):
+    """The text of a bundle dump is not what any known libtpu writes."""
+
+    sentence = (
+        "the bundle dump cannot be read: {reason}; dump it again with a supported "
+        "libtpu (0.0.42 to 0.0.52), and report the line if that does not help"
+    )
+
+
+class UnknownInstruction(MoegenError):
+    sentence = (
+        "the simulator does not know the {kind} '{name}': its time on {chip} would be "
+        "a guess; add it to backends/tpu/profile/units.json with its source"
+    )
+
+
+class UnknownScalar(MoegenError):
+    sentence = (
+        "{use} depends on a value that is known only at run time: {origin}; supply it "
+        "in the scalars"
+    )
+
+
+class EndlessKernel(MoegenError):
+    sentence = "the simulation was stopped: {reason}"
+
+
 def nearest(name: str, known: list[str]) -> str:
     """`; did you mean '...'?` where a known name is close, else nothing."""
     from difflib import get_close_matches

@@ -1,0 +1,75 @@
+"""Runs in a child process: compiles one function for a described TPU.
+
+`python -m backends.tpu.profile.ahead REQUEST.json`. libtpu may abort the process
+that loads it, and reads its options once: so it never loads in the caller's.
+"""
+
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_SHORT = {
+    "bf16": "bfloat16",
+    "f16": "float16",
+    "f32": "float32",
+    "s8": "int8",
+    "s32": "int32",
+    "u8": "uint8",
+    "u32": "uint32",
+    "pred": "bool",
+}
+_ARGUMENT = re.compile(r"(\w+)\[([\d, ]*)\]")
+
+
+def main(path: str) -> None:
+    """Compile what the request names; leave `compiled.txt` and `versions.json`."""
+    request = json.loads(Path(path).read_text())
+    function = _load(request["file"], request["function"])
+    texts = request["args"]
+    out = Path(request["out"])
+    (out / "compiled.txt").write_text(_compile(function, texts, request["topology"]))
+    names = ("jax", "libtpu")
+    (out / "versions.json").write_text(json.dumps({n: version(n) for n in names}))
+
+
+def _load(file: str, name: str) -> Callable[..., Any]:
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    function: Callable[..., Any] = getattr(module, name)
+    return function
+
+
+def _compile(function: Callable[..., Any], args: list[str], topology: Any) -> str:
+    import jax
+    from jax.experimental import topologies
+
+    described = topologies.get_topology_desc(platform="tpu", **topology)
+    sharding = jax.sharding.SingleDeviceSharding(described.devices[0])
+    shapes = [_shape(text, sharding) for text in args]
+    traced = jax.jit(function).trace(*shapes)
+    compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+    return str(compiled.as_text())
+
+
+def _shape(text: str, sharding: Any) -> Any:
+    import jax
+
+    match = _ARGUMENT.fullmatch(text.strip())
+    if match is None:
+        raise SystemExit(f"{text!r} is not of the form bf16[4096,2048]")
+    dtype = _SHORT.get(match[1], match[1])
+    sizes = tuple(int(size) for size in match[2].split(",") if size.strip())
+    return jax.ShapeDtypeStruct(sizes, dtype, sharding=sharding)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
