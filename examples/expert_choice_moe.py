@@ -3,6 +3,7 @@
 import jax
 
 from moegen import lang as moe
+from moegen.initializers import fan_in
 
 
 def expert_choice_moe(
@@ -16,8 +17,8 @@ def expert_choice_moe(
 ) -> jax.Array:
     """Every expert takes its best tokens, as many as all others: balanced by design."""
     router = moe.param("router", "model experts", dtype="float32")
-    wi = moe.param("wi", "experts model hidden")
-    wo = moe.param("wo", "experts hidden model")
+    wi = moe.param("wi", "experts hidden model", fan_in("model"))
+    wo = moe.param("wo", "experts model hidden", fan_in("hidden"))
 
     scores = moe.softmax(moe.matmul(x, router))
     places = moe.capacity(tokens, experts, capacity_factor, multiple=1)
@@ -25,5 +26,6 @@ def expert_choice_moe(
     gates = moe.take(scores, choice)
 
     rows = moe.dispatch(x, choice)
-    inner = jax.nn.relu(moe.expert_matmul(rows, wi))
-    return moe.combine(moe.expert_matmul(inner, wo), gates)
+    inner = jax.nn.relu(moe.expert_matmul(rows, wi, transposed=True))
+    outer = moe.expert_matmul(inner, wo, transposed=True)
+    return moe.combine(outer, gates)

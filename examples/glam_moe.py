@@ -3,6 +3,7 @@
 import jax
 
 from moegen import lang as moe
+from moegen.initializers import fan_in
 
 
 def glam_moe(
@@ -23,8 +24,8 @@ def glam_moe(
     Tokens with `valid` false (padding) are neither routed nor counted.
     """
     router = moe.param("router", "model experts", dtype="float32")
-    wi = moe.param("wi", "experts model hidden")
-    wo = moe.param("wo", "experts hidden model")
+    wi = moe.param("wi", "experts hidden model", fan_in("model"))
+    wo = moe.param("wo", "experts model hidden", fan_in("hidden"))
 
     scores = moe.softmax(moe.matmul(x, router))
     choice = moe.drop(moe.top_k(scores, k), valid)
@@ -35,5 +36,6 @@ def glam_moe(
     places = moe.capacity(tokens, experts, capacity_factor, groups)
     kept = moe.assign(choice, places, groups, priority="choice")
     rows = moe.dispatch(x, kept)
-    inner = jax.nn.relu(moe.expert_matmul(rows, wi))
-    return moe.combine(moe.expert_matmul(inner, wo), gates)
+    inner = jax.nn.relu(moe.expert_matmul(rows, wi, transposed=True))
+    outer = moe.expert_matmul(inner, wo, transposed=True)
+    return moe.combine(outer, gates)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from moegen import lang as moe
+from moegen.initializers import fan_in
 
 
 def gshard_moe(
@@ -23,8 +24,8 @@ def gshard_moe(
     `noise` is drawn from U[0, 1) with the key given to the op.
     """
     router = moe.param("router", "model experts", dtype="float32")
-    wi = moe.param("wi", "experts model hidden")
-    wo = moe.param("wo", "experts hidden model")
+    wi = moe.param("wi", "experts hidden model", fan_in("model"))
+    wo = moe.param("wo", "experts model hidden", fan_in("hidden"))
 
     scores = moe.softmax(moe.matmul(x, router))
     choice = moe.top_k(scores, 2)
@@ -36,5 +37,6 @@ def gshard_moe(
     places = moe.capacity(tokens, experts, capacity_factor, groups)
     kept = moe.assign(moe.drop(choice, keep), places, groups, priority="choice")
     rows = moe.dispatch(x, kept)
-    inner = jax.nn.relu(moe.expert_matmul(rows, wi))
-    return moe.combine(moe.expert_matmul(inner, wo), gates)
+    inner = jax.nn.relu(moe.expert_matmul(rows, wi, transposed=True))
+    outer = moe.expert_matmul(inner, wo, transposed=True)
+    return moe.combine(outer, gates)

@@ -3,6 +3,7 @@
 import jax
 
 from moegen import lang as moe
+from moegen.initializers import fan_in
 
 
 def hash_moe(
@@ -16,10 +17,11 @@ def hash_moe(
     seed: int = 0,
 ) -> jax.Array:
     """One fixed expert for each token id; no router, no gate, no loss."""
-    wi = moe.param("wi", "experts model hidden")
-    wo = moe.param("wo", "experts hidden model")
+    wi = moe.param("wi", "experts hidden model", fan_in("model"))
+    wo = moe.param("wo", "experts model hidden", fan_in("hidden"))
 
     choice = moe.hash_choice(ids, experts, seed=seed)
     rows = moe.dispatch(x, choice)
-    inner = jax.nn.relu(moe.expert_matmul(rows, wi))
-    return moe.combine(moe.expert_matmul(inner, wo))
+    inner = jax.nn.relu(moe.expert_matmul(rows, wi, transposed=True))
+    outer = moe.expert_matmul(inner, wo, transposed=True)
+    return moe.combine(outer)

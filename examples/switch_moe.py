@@ -3,6 +3,7 @@
 import jax
 
 from moegen import lang as moe
+from moegen.initializers import fan_in
 
 
 def switch_moe(
@@ -17,8 +18,8 @@ def switch_moe(
 ) -> jax.Array:
     """Top-1 of softmax scores, gate not normalised, capacity in token order."""
     router = moe.param("router", "model experts", dtype="float32")
-    wi = moe.param("wi", "experts model hidden")
-    wo = moe.param("wo", "experts hidden model")
+    wi = moe.param("wi", "experts hidden model", fan_in("model"))
+    wo = moe.param("wo", "experts model hidden", fan_in("hidden"))
 
     scores = moe.softmax(moe.matmul(x, router))
     choice = moe.top_k(scores, 1)
@@ -27,5 +28,6 @@ def switch_moe(
 
     places = moe.capacity(tokens, experts, capacity_factor, multiple=1)
     rows = moe.dispatch(x, moe.assign(choice, places, priority="token"))
-    inner = jax.nn.relu(moe.expert_matmul(rows, wi))
-    return moe.combine(moe.expert_matmul(inner, wo), gates)
+    inner = jax.nn.relu(moe.expert_matmul(rows, wi, transposed=True))
+    outer = moe.expert_matmul(inner, wo, transposed=True)
+    return moe.combine(outer, gates)

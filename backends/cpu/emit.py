@@ -119,9 +119,10 @@ def _constants(module: mlir.Module) -> dict[str, Any]:
                 sizes = {k.upper(): told[k] for k in ("capacity", "groups", "priority")}
                 _set(found, EXPERTS=told["experts"], **sizes)
             case "kernel.grouped_matmul":
-                schedule = told.get("schedule", {})
-                fixed = {k.upper(): _tupled(v) for k, v in schedule.items()}
-                _set(found, **fixed)
+                schedule = dict(told.get("schedule", {}))
+                largest = max(schedule.pop("tiles", [0]))
+                found["PADDING"] = max(found.get("PADDING", 0), largest)
+                _set(found, **{k.upper(): v for k, v in schedule.items()})
                 dtypes = {
                     dtype
                     for dtype, kind in zip(told["dtypes"], told["results"], strict=True)
@@ -130,10 +131,6 @@ def _constants(module: mlir.Module) -> dict[str, Any]:
                 if len(dtypes) == 1:
                     found["GRADIENT_DTYPE"] = dtypes.pop()
     return found
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _set(found: dict[str, Any], **values: Any) -> None:

@@ -225,7 +225,9 @@ class FunctionText:
             if kind == "weight" and mixed:
                 casts.append(f"{name} = {name}.astype(jnp.{dtype})")
         targets = f"{_tuple(made['row'])}, {_tuple(made['weight'])}"
-        self.lines.append(f"{targets} = grouped({function}, {plan.text}, {groups})")
+        tiles = _tuple([str(tile) for tile in told["schedule"]["tiles"]])
+        call = f"grouped({function}, {plan.text}, {groups}, {tiles})"
+        self.lines.append(f"{targets} = {call}")
         self.lines.extend(casts)
 
 

@@ -7,25 +7,40 @@ from ir.types import to_attribute
 
 
 def schedule_module(module: mlir.Module) -> None:
-    """Set `schedule` on each grouped matmul, from its shapes and dtypes."""
-    for op in mlir.walk(module.body):
-        if op.operation.name != "kernel.grouped_matmul":
-            continue
+    """Set `schedule` on each grouped matmul, from its shapes, dtypes and products."""
+    grouped = [
+        op
+        for op in mlir.walk(module.body)
+        if op.operation.name == "kernel.grouped_matmul"
+    ]
+    dtype = _weights_dtype(grouped)
+    for op in grouped:
         told = attributes_of(op)
-        plan, *operands = operand_types(op)
-        weights = [
-            t for t, k in zip(operands, told["operands"], strict=True) if k == "weight"
-        ]
-        widths = max(
-            (t.shape[1:] for t in weights if len(t.shape) == 3), default=(1, 1)
-        )
-        dtype = weights[0].dtype if weights else "float32"
-        tokens, choices = plan.shape
+        tokens, choices = operand_types(op)[0].shape
         if tokens * choices > told["rows"]:
             tokens = -(-told["rows"] // choices)
-        chosen = default_schedule(tokens, choices, told["experts"], widths, dtype)
+        chosen = default_schedule(tokens * choices, dtype, _by_columns(op))
         fields = {
             k: list(v) if isinstance(v, tuple) else v
             for k, v in chosen._asdict().items()
         }
         op.operation.attributes["schedule"] = to_attribute(fields)
+
+
+def _weights_dtype(grouped: list[mlir.OpView]) -> str:
+    """The dtype of the first matrices found: one layer has one."""
+    for op in grouped:
+        kinds = attributes_of(op)["operands"]
+        for kind, tensor in zip(kinds, operand_types(op)[1:], strict=True):
+            if kind == "weight" and len(tensor.shape) == 3:
+                return tensor.dtype
+    return "float32"
+
+
+def _by_columns(op: mlir.OpView) -> bool:
+    """Whether all products are with transposed weights, and none sums over rows."""
+    if "weight" in attributes_of(op)["results"]:
+        return False
+    body = op.operation.regions[0].blocks[0].operations
+    dots = [inner for inner in body if inner.operation.name == "kernel.dot"]
+    return bool(dots) and all(attributes_of(dot)["transposed"] for dot in dots)

@@ -5,7 +5,7 @@ from functools import partial
 
 import jax
 
-from bench.baselines import one_hot_einsum
+from bench.baselines import in_first, one_hot_einsum
 from bench.result import Row, milliseconds
 from bench.setting import Setting
 from bench.subject import compiled, forward, prepare
@@ -23,7 +23,8 @@ def run(setting: Setting) -> Iterator[Row]:
         params = subject.params
         places = -(-int(setting.tokens * FACTOR / setting.experts) // 4) * 4
         form = jax.jit(partial(one_hot_einsum, k=setting.k, capacity=places))
-        theirs = (subject.x, params["router"], params["wi"], params["wo"])
+        wi, wo = in_first(params["wi"]), in_first(params["wo"])
+        theirs = (subject.x, params["router"], wi, wo)
         clocks = {
             "ours": clock(forward(op), params, subject.x),
             "theirs": clock(form, *theirs),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from bench.baselines import dense
+from bench.baselines import dense, in_first
 from bench.result import Bar, Row, milliseconds
 from bench.setting import Setting
 from bench.subject import compiled, forward, prepare
@@ -24,7 +24,7 @@ def run(setting: Setting) -> Iterator[Row]:
             subject = prepare(op, params=params)
             params = subject.params
             rows = jnp.resize(subject.x, (subject.rows, setting.model))
-            one = (rows, params["wi"][0], params["wo"][0])
+            one = (rows, in_first(params["wi"][0]), in_first(params["wo"][0]))
             clocks = {
                 "ours": clock(forward(op), params, subject.x),
                 "theirs": clock(jax.jit(dense), *one),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from bench.baselines import ragged_dot
+from bench.baselines import in_first, ragged_dot
 from bench.result import Bar, Row, milliseconds
 from bench.setting import Setting
 from bench.subject import compiled, forward, prepare
@@ -23,7 +23,8 @@ def run(setting: Setting) -> Iterator[Row]:
     subject = prepare(op)
     params, ours = subject.params, forward(op)
     rows = jnp.resize(subject.x, (subject.rows, setting.model))
-    theirs = (rows, params["wi"], params["wo"], jnp.asarray(subject.load, jnp.int32))
+    wi, wo = in_first(params["wi"]), in_first(params["wo"])
+    theirs = (rows, wi, wo, jnp.asarray(subject.load, jnp.int32))
     effort = setting.effort
     if subject.rows >= SLOW_ROWS:
         effort = replace(effort, least=1, most=1, warm=0)

@@ -32,21 +32,24 @@ class ExpertMatmul(Op):
         rows, weights, _ = operands
         op = "expert_matmul"
         check_floats(op, rows, where)
-        fix = "declare the weights as [experts, width in, width out]"
-        check_rank(op, weights, 3, "weights [experts, in, out]", fix, where)
+        transposed = attributes["transposed"]
+        order = "[experts, out, in]" if transposed else "[experts, in, out]"
+        fix = f"declare the weights as {order}"
+        check_rank(op, weights, 3, f"weights {order}", fix, where)
         check_rank(
             op, rows, 2, "rows [rows, width]", "pass what dispatch returned", where
         )
         _, inner, outer = weights.shape
-        if attributes["transposed"]:
+        if transposed:
             inner, outer = outer, inner
         if rows.shape[1] != inner:
+            axis = "last" if transposed else "second"
             raise ShapeMismatch(
                 where,
                 op=op,
                 expected=f"rows of width {inner} for {weights}",
                 got=rows,
-                fix=f"the weights' second axis must be {rows.shape[1]}",
+                fix=f"the weights' {axis} axis must be {rows.shape[1]}",
             )
         return (Tensor((rows.shape[0], outer), "float32"),)
 

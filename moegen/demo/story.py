@@ -103,7 +103,7 @@ def _judge(story: Story, op: Op, params: Any, x: Array) -> None:
     y, aux = jax.jit(op)(params, jnp.asarray(x))
     d_params, d_x = _gradient(op)(params, jnp.asarray(x), jnp.asarray(d_y))
     story.progress("routing every token in float64")
-    host = {name: np.asarray(a) for name, a in params.items()}
+    host = {name: np.asarray(a) for name, a in _in_first(params).items()}
     sizes = {n: op.sizes[n] for n in op.sizes}
     routed = route(find_layer("glam"), sizes, x, host["router"])
     picked = sample(routed, SAMPLE)
@@ -119,8 +119,8 @@ def _judge(story: Story, op: Op, params: Any, x: Array) -> None:
     units = np.linspace(0, op.sizes["hidden"] - 1, UNITS).astype(int)
     busy = np.argsort(-routed.load)[:: max(1, routed.load.size // EXPERTS_COMPARED)]
     pairs = [units_truth(units, routed, x, d_y, host, e) for e in busy]
-    d_wi = np.asarray(d_params["wi"])[busy][:, :, units]
-    d_wo = np.asarray(d_params["wo"])[busy][:, units]
+    made = {name: np.asarray(a) for name, a in _in_first(d_params).items()}
+    d_wi, d_wo = made["wi"][busy][:, :, units], made["wo"][busy][:, units]
     _record(story, "gradient of wi", d_wi, np.stack([a for a, _ in pairs]))
     _record(story, "gradient of wo", d_wo, np.stack([b for _, b in pairs]))
     _record(story, "loss", np.asarray(aux["loss"]), np.asarray(routed.loss))
@@ -190,6 +190,12 @@ def _capacity(op: Op) -> int:
     return int(op.sizes["tokens"])
 
 
+def _in_first(params: Any) -> Any:
+    """Weights as [E, in, out], as the rivals and the truth are written."""
+    turned = {name: jnp.swapaxes(params[name], 1, 2) for name in ("wi", "wo")}
+    return {**params, **turned}
+
+
 def _race(story: Story, op: Op, params: Any, x: Array) -> None:
     """Forward and gradient beside the one-hot einsum and a dense product."""
     story.progress("timing against the one-hot einsum and a dense product")
@@ -199,12 +205,13 @@ def _race(story: Story, op: Op, params: Any, x: Array) -> None:
     rows = jnp.resize(given, (load, x.shape[1]))
     plain, ours = jax.jit(dense), jax.jit(op)
     einsum = jax.jit(lambda p, x: capacity_einsum(p, x, k, capacity))
-    wi, wo = params["wi"][0], params["wo"][0]
+    rivals = _in_first(params)
+    wi, wo = rivals["wi"][0], rivals["wo"][0]
     back = jax.jit(jax.grad(lambda *a: dense(*a).sum(), argnums=(0, 1, 2)))
     gradient = _gradient(op)
     forward: dict[str, Work] = {
         "moegen": lambda: ours(params, given),
-        "one-hot capacity einsum": lambda: einsum(params, given),
+        "one-hot capacity einsum": lambda: einsum(rivals, given),
         "dense product of equal FLOPs": lambda: plain(wi, wo, rows),
     }
     both: dict[str, Work] = {
@@ -228,16 +235,17 @@ def _race_small(story: Story, x: Array) -> None:
     told: dict[str, Any] = {**sizes, "capacity_factor": factor}
     op = compile(layer, cache=story.cache, **told)
     params, given = op.init(jax.random.key(0)), jnp.asarray(x[: sizes["tokens"]])
+    rivals = _in_first(params)
     ours, ragged = jax.jit(op), jax.jit(lambda p, x: ragged_dot(p, x, sizes["k"]))
     _record(
         story,
         "moegen and ragged_dot alike",
         np.asarray(ours(params, given)[0]),
-        np.asarray(ragged(params, given)),
+        np.asarray(ragged(rivals, given)),
     )
     works: dict[str, Work] = {
         "moegen": lambda: ours(params, given),
-        "jax.lax.ragged_dot": lambda: ragged(params, given),
+        "jax.lax.ragged_dot": lambda: ragged(rivals, given),
     }
     title = f"forward, T {sizes['tokens']}, E {sizes['experts']}, none dropped"
     table = _rows(title, interleaved(works, story.rounds))

@@ -59,8 +59,8 @@ def route(layer: Layer, sizes: dict[str, Any], x: Array, router: Array) -> Route
         "x": x,
         "valid": np.ones(x.shape[0], bool),
         "router": router,
-        "wi": np.zeros((experts, model, 1)),
-        "wo": np.zeros((experts, 1, model)),
+        "wi": np.zeros((experts, 1, model)),
+        "wo": np.zeros((experts, model, 1)),
     }
     run = interpret(
         module, "forward", [given[n] for n in (*slim.inputs, *slim.parameters)]

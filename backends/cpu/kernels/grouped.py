@@ -17,7 +17,7 @@ from jax import lax
 from backends.cpu.kernels.row_plan import RowPlan
 
 CHOICES = 2  # K
-TILES = (8, 16, 32, 48, 56, 64, 72, 80, 88, 96, 128, 256)  # row counts of the body
+PADDING = 256  # places past a row space's last row: the largest tile of any call
 COMPUTE_DTYPE = jnp.float32  # what the body is given
 GRADIENT_DTYPE = jnp.float32  # what the sums over an expert's rows are stored in
 
@@ -30,8 +30,16 @@ class Operands(NamedTuple):
 
     tokens: Arrays  # [T, D] each: a row reads its token
     choices: Arrays  # [T, K] each: a row reads its choice, [1]
-    kept: Arrays  # row spaces [R + TILES[-1], D]: a row reads its own place
+    kept: Arrays  # row spaces [R + PADDING, D]: a row reads its own place
     weights: Arrays  # [E, A, B] each; [E, B] reads as [1, B]
+
+
+class Work(NamedTuple):
+    """What one call does: the body, the row counts it is compiled for, ascending."""
+
+    body: Body
+    tiles: tuple[int, ...]
+    plan: RowPlan
 
 
 class Run(NamedTuple):
@@ -49,22 +57,25 @@ def grouped(
     choices: Arrays,
     kept: Arrays,
     weights: Arrays,
+    tiles: tuple[int, ...],
 ) -> tuple[Arrays, Arrays]:
     """Run `body` on every kept row with the weights of its expert.
 
     `body(own, rows, weights)` is given [C, D] rows (of tokens, choices, kept, in
     order) and one expert's [A, B] weights, in COMPUTE_DTYPE, and which rows are the
     expert's, bool[C, 1] (the others are zeros); it returns rows [C, D] and sums over
-    its own rows [A, B]. Rows come back in row spaces [R + TILES[-1], D], sorted as
-    in the plan and as the body typed them; sums as [E, A, B] of GRADIENT_DTYPE, zero
-    for experts without rows.
+    its own rows [A, B]. Rows come back in row spaces [R + PADDING, D], sorted as in
+    the plan and as the body typed them; sums as [E, A, B] of GRADIENT_DTYPE, zero for
+    experts without rows. C is the smallest of `tiles` that holds the expert's rows;
+    more rows than the largest take several runs.
     """
+    work = Work(body, tiles, plan)
     operands = Operands(tokens, choices, kept, weights)
     no_run = Run(*3 * (jnp.int32(0),))
     rows_shape, sums_shape = jax.eval_shape(
-        lambda: run_body(body, 1, plan, no_run, slice_weights(operands, jnp.int32(0)))
+        lambda: run_body(work, 1, no_run, slice_weights(operands, jnp.int32(0)))
     )
-    places = plan.flat.size + TILES[-1]
+    places = plan.flat.size + PADDING
     row_spaces = tuple(jnp.zeros((places, r.shape[-1]), r.dtype) for r in rows_shape)
     experts = plan.sizes.size
     sums = tuple(jnp.zeros((experts, *s.shape), GRADIENT_DTYPE) for s in sums_shape)
@@ -75,22 +86,18 @@ def grouped(
 
     def step(i: jax.Array, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
         run = Run(active[i], plan.starts[active[i]], plan.sizes[active[i]])
-        return run_expert(body, plan, run, operands, *state)
+        return run_expert(work, run, operands, *state)
 
     count = jnp.sum(plan.sizes > 0, dtype=jnp.int32)
     return lax.fori_loop(0, count, step, (row_spaces, sums))
 
 
 def run_expert(
-    body: Body,
-    plan: RowPlan,
-    run: Run,
-    operands: Operands,
-    row_spaces: Arrays,
-    sums: Arrays,
+    work: Work, run: Run, operands: Operands, row_spaces: Arrays, sums: Arrays
 ) -> tuple[Arrays, Arrays]:
-    """Work on all rows of one expert, TILES[-1] rows at a time."""
-    single = plan.flat.size <= TILES[-1]
+    """Work on all rows of one expert, tiles[-1] rows at a time."""
+    largest = work.tiles[-1]
+    single = work.plan.flat.size <= largest
     # A slice inside a lone tile saves a copy; where it is cast too, it costs one.
     uncast = all(weight.dtype == COMPUTE_DTYPE for weight in operands.weights)
     sliced_in_tile = single and uncast
@@ -98,9 +105,9 @@ def run_expert(
         operands = slice_weights(operands, run.expert)
 
     def tile(i: jax.Array, row_spaces: Arrays) -> tuple[Arrays, Arrays]:
-        done = i * TILES[-1]
+        done = i * largest
         rest = Run(run.expert, run.start + done, run.length - done)
-        return run_tile(body, plan, rest, operands, row_spaces, sliced_in_tile)
+        return run_tile(work, rest, operands, row_spaces, sliced_in_tile)
 
     def further(i: jax.Array, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
         row_spaces, terms = tile(i, state[0])
@@ -110,7 +117,7 @@ def run_expert(
     # and adding sums of the weights' size is dear.
     row_spaces, total = tile(jnp.int32(0), row_spaces)
     if not single:
-        tiles = (run.length + TILES[-1] - 1) // TILES[-1]
+        tiles = (run.length + largest - 1) // largest
         row_spaces, total = lax.fori_loop(1, tiles, further, (row_spaces, total))
     return row_spaces, tuple(
         lax.dynamic_update_index_in_dim(s, t.astype(s.dtype), run.expert, 0)
@@ -131,37 +138,33 @@ def slice_weights(operands: Operands, expert: jax.Array) -> Operands:
 
 
 def run_tile(
-    body: Body,
-    plan: RowPlan,
-    run: Run,
-    operands: Operands,
-    row_spaces: Arrays,
-    sliced_in_tile: bool,
+    work: Work, run: Run, operands: Operands, row_spaces: Arrays, sliced_in_tile: bool
 ) -> tuple[Arrays, Arrays]:
-    """Work on the next rows of `run`, in the smallest of TILES that holds them."""
+    """Work on the next rows of `run`, in the smallest tile that holds them."""
 
     def branch(size: int) -> Callable[[Arrays], tuple[Arrays, Arrays]]:
-        def work(row_spaces: Arrays) -> tuple[Arrays, Arrays]:
+        def in_tile(row_spaces: Arrays) -> tuple[Arrays, Arrays]:
             own = operands
             if sliced_in_tile:
                 own = slice_weights(operands, run.expert)
-            rows, sums = run_body(body, size, plan, run, own)
+            rows, sums = run_body(work, size, run, own)
             return tuple(
                 lax.dynamic_update_slice_in_dim(space, r, run.start, 0)
                 for space, r in zip(row_spaces, rows, strict=True)
             ), sums
 
-        return work
+        return in_tile
 
-    smaller = jnp.array(TILES[:-1], jnp.int32)
+    smaller = jnp.array(work.tiles[:-1], jnp.int32)
     bucket = jnp.sum(run.length > smaller, dtype=jnp.int32)
-    return lax.switch(bucket, [branch(size) for size in TILES], row_spaces)
+    return lax.switch(bucket, [branch(size) for size in work.tiles], row_spaces)
 
 
 def run_body(
-    body: Body, size: int, plan: RowPlan, run: Run, operands: Operands
+    work: Work, size: int, run: Run, operands: Operands
 ) -> tuple[Arrays, Arrays]:
     """The body's outputs for the first `size` rows of `run`."""
+    plan = work.plan
     step = lax.iota(jnp.int32, size)
     flat = plan.flat[jnp.minimum(run.start + step, plan.flat.size - 1)]
     token = flat // CHOICES
@@ -173,4 +176,4 @@ def run_body(
     # Rows beyond the run are other experts': they must not reach the sums.
     own = (step < run.length)[:, None]
     rows = tuple(jnp.where(own, f, 0).astype(COMPUTE_DTYPE) for f in fetched)
-    return body(own, rows, operands.weights)
+    return work.body(own, rows, operands.weights)

@@ -13,6 +13,7 @@ from tests.backends.cpu.kernels.reference import (
 from tests.backends.cpu.kernels.routings import ROUTINGS, random_ids
 
 MODEL, HIDDEN = 6, 10
+TILES = (8, 64)
 TOLERANCE = {jnp.float32: 2e-5, jnp.bfloat16: 4e-2}
 
 
@@ -22,7 +23,7 @@ def configure(monkeypatch):
         monkeypatch.setattr(row_plan, "EXPERTS", experts)
         monkeypatch.setattr(grouped, "CHOICES", choices)
         monkeypatch.setattr(grouped, "GRADIENT_DTYPE", dtype)
-        monkeypatch.setattr(grouped, "TILES", (8, 64))
+        monkeypatch.setattr(grouped, "PADDING", 64)
 
     return set_constants
 
@@ -44,9 +45,9 @@ def layer(x, ids, gates, wi, wo, dout):
     """(y, dx, dgates, dwi, dwo), as the compiler would string the kernels."""
     plan = row_plan.row_plan(ids)
     forward, backward = forward_body(x.dtype), backward_body(x.dtype)
-    (y, h), _ = grouped.grouped(forward, plan, (x,), (), (), (wi, wo))
+    (y, h), _ = grouped.grouped(forward, plan, (x,), (), (), (wi, wo), TILES)
     (dx, ds), (dwi, dwo) = grouped.grouped(
-        backward, plan, (x, dout), (gates,), (h,), (wi, wo)
+        backward, plan, (x, dout), (gates,), (h,), (wi, wo), TILES
     )
     out = combine(y, plan, gates)
     return out, combine(dx, plan), choice_rows(ds, plan), dwi, dwo
@@ -130,7 +131,7 @@ def test_per_expert_vectors_read_as_one_row(configure):
         return (h,), (jnp.sum(jnp.zeros_like(h) + 1, 0, keepdims=True),)
 
     plan = row_plan.row_plan(ids)
-    (h,), (sums,) = grouped.grouped(body, plan, (x,), (), (), (wi, bias))
+    (h,), (sums,) = grouped.grouped(body, plan, (x,), (), (), (wi, bias), TILES)
     got = combine(h, plan)
     for t in range(ids.shape[0]):
         kept = [e for e in np.asarray(ids[t]) if e >= 0]
