@@ -1,0 +1,223 @@
+"""The scalar core, executed for real: one Python function for each segment.
+
+Trip counts, predicates, addresses and DMA sizes follow from the instructions, so
+nothing about the grid need be known. A bundle reads before it writes; a function's
+lines are its bundles, each one tuple assignment.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from backends.tpu.profile.bundles import Bundle, Instruction, Predicate, Program
+from backends.tpu.profile.expressions import HELPERS, expression
+from backends.tpu.profile.operands import Address, Literal, Operand, Register, Symbol
+from backends.tpu.profile.segments import Segment, is_start, is_wait
+from backends.tpu.profile.unknown import Unknown
+from ir.errors import UnknownScalar
+
+# What a segment leaves behind: events in order, a bit for each guarded timed
+# instruction, and for each branch whether it is taken.
+Outcome: TypeAlias = tuple[list[tuple[Any, ...]], tuple[bool, ...], tuple[bool, ...]]
+
+_SPACING = 1 << 24
+_BELOW = 1 << 20
+_WORD = 0xFFFFFFFF
+
+
+@dataclass
+class Memory:
+    """Scalar memory: words by address; symbols lie far apart, in order of use."""
+
+    words: dict[int, Any] = field(default_factory=dict)
+    symbols: dict[str, int] = field(default_factory=dict)
+    supplied: dict[str, list[int]] = field(default_factory=dict)
+
+    def place(self, symbol: str) -> int:
+        """The symbol's address, in words."""
+        if symbol not in self.symbols:
+            self.symbols[symbol] = _BELOW + (len(self.symbols) % 64) * _SPACING
+            self._fill(symbol)
+        return self.symbols[symbol]
+
+    def _fill(self, symbol: str) -> None:
+        base = self.symbols[symbol]
+        for index, value in enumerate(self.supplied.get(symbol, ())):
+            self.words[base + index] = value & _WORD
+
+    def load(self, address: Any) -> Any:
+        """The word there; unknown where nothing was stored."""
+        if isinstance(address, Unknown):
+            return address
+        if address in self.words:
+            return self.words[address]
+        return Unknown(f"scalar memory {self.name(address)}")
+
+    def store(self, address: Any, value: Any) -> None:
+        """Keep a word."""
+        if isinstance(address, Unknown):
+            raise UnknownScalar(use="a store's address", origin=address.origin)
+        self.words[address] = value
+
+    def name(self, address: int) -> str:
+        """`#allocation5 + 3` for an address."""
+        for symbol, base in self.symbols.items():
+            if 0 <= address - base < _SPACING - _BELOW:
+                return f"#{symbol} + {address - base}"
+        return f"{address:#x}"
+
+
+class Registers(dict[str, Any]):
+    """Registers by name; one that was never written is unknown."""
+
+    def __missing__(self, name: str) -> Unknown:
+        return Unknown(f"the register {name}")
+
+
+class Machine:
+    """Registers, scalar memory, and the compiled segments."""
+
+    def __init__(self, program: Program, scalars: dict[str, list[int]]) -> None:
+        self.program = program
+        self.memory = Memory(supplied=scalars)
+        self.registers = Registers()
+        self.record: list[tuple[Any, Any, str]] = []
+        self.arguments: dict[int, str] = {}
+        self._compiled: dict[Segment, Callable[[], Outcome]] = {}
+
+    def run(self, segment: Segment) -> Outcome:
+        """Execute the segment's scalar instructions."""
+        if segment not in self._compiled:
+            self._compiled[segment] = self._compile(segment)
+        return self._compiled[segment]()
+
+    def _compile(self, segment: Segment) -> Callable[[], Outcome]:
+        bundles = self.program.bundles[segment.begin : segment.end]
+        body = [line for bundle in bundles for line in self._bundle(bundle)]
+        names = ", ".join(
+            f"b{i}" for i in range(sum(line.startswith("bits") for line in body))
+        )
+        taken = [f"t{place}_{target}" for place, target in segment.branches]
+        text = "\n ".join(
+            [
+                "def segment():",
+                "events = []; event = events.append",
+                *_numbered(body),
+                f"return events, ({_tuple(names)}), ({_tuple(', '.join(taken))})",
+            ]
+        )
+        scope = {
+            "R": self.registers,
+            "load": self.memory.load,
+            "store": self.memory.store,
+            "note": self._note,
+            "Unknown": Unknown,
+            **HELPERS,
+        }
+        exec(compile(text, f"<{self.program.name}:{segment.begin:#x}>", "exec"), scope)
+        made: Callable[[], Outcome] = scope["segment"]
+        return made
+
+    def _note(self, left: Any, right: Any, kind: str) -> bool:
+        self.record.append((left, right, kind))
+        return False
+
+    def _bundle(self, bundle: Bundle) -> list[str]:
+        before, places, values = [], [], []
+        for each in bundle.instructions:
+            if each.opcode.startswith("inlined_call_operand"):
+                self._argument(each)
+            before += self._effect(each, bundle.address)
+            if each.results and _is_scalar(each):
+                places.append(f"R['{each.results[0].name}']")
+                values.append(self._value(each))
+        if places:
+            before.append(f"{', '.join(places)} = {', '.join(values)}")
+        return before
+
+    def _argument(self, each: Instruction) -> None:
+        index = int(each.attributes.split("index: ")[1].split(",")[0])
+        name = f"argument{index}"
+        given = self.memory.supplied.get(name)
+        if "<no memory space>" in each.attributes and given:
+            self.arguments[index] = str(given[0] & _WORD)
+        elif "<no memory space>" in each.attributes:
+            self.arguments[index] = f"Unknown('{name}, a scalar')"
+        else:
+            self.arguments[index] = str(self.memory.place(name))
+
+    def _effect(self, each: Instruction, address: int) -> list[str]:
+        """The line of an instruction that does more than set a scalar register."""
+        opcode = each.opcode
+        guard = self._guard(each.predicate)
+        if each.target is not None:
+            target = self.program.regions[each.target]
+            return [f"t{address}_{target} = bool({guard})"]
+        if opcode.startswith("sst"):
+            value = self._operand(each.operands[-1])
+            return [f"if {guard}: store({self._operand(each.operands[0])}, {value})"]
+        if opcode.startswith("shalt") and each.predicate:
+            return [f"if {guard}: event(('halt', {each.line}))"]
+        if is_wait(opcode) or is_start(opcode) or opcode.startswith("vsync"):
+            kind = opcode if not is_wait(opcode) else "wait"
+            operands = ", ".join(self._operand(o) for o in each.operands)
+            return [f"if {guard}: event(('{kind}', {each.line}, {operands}))"]
+        if each.predicate and is_timed(each):
+            return [f"bits = bool({guard})"]
+        return []
+
+    def _value(self, each: Instruction) -> str:
+        if each.opcode.startswith("inlined_call_operand"):
+            index = int(each.attributes.split("index: ")[1].split(",")[0])
+            return self.arguments[index]
+        operands = [self._operand(o) for o in each.operands]
+        value = expression(each, operands)
+        if not each.predicate:
+            return value
+        other = self._operand(each.old if each.old is not None else each.results[0])
+        guard = self._guard(each.predicate)
+        return f"({value} if {guard} is True else {other} if {guard} is False else {guard})"
+
+    def _guard(self, predicate: Predicate | None) -> str:
+        if predicate is None:
+            return "True"
+        text = self._operand(predicate.register)
+        return f"({text} ^ True)" if predicate.negated else text
+
+    def _operand(self, operand: Operand) -> str:
+        if isinstance(operand, Literal):
+            value = operand.value
+            return str(value) if isinstance(value, int) else "Unknown('a float')"
+        if isinstance(operand, Symbol):
+            return str(self.memory.place(operand.name))
+        if isinstance(operand, Register):
+            return f"R['{operand.name}']" if operand.physical else "None"
+        if isinstance(operand, Address):
+            return f"({' + '.join(self._operand(term) for term in operand.terms)})"
+        return repr(operand.text)
+
+
+def is_timed(each: Instruction) -> bool:
+    """Whether the instruction matters to the timing beyond its bundle's slot."""
+    opcode = each.opcode
+    if opcode.startswith(("vsync", "vtrace", "vdelay", "vphi")):
+        return False
+    return opcode.startswith(("v", "cld", "cst", "sld", "spop"))
+
+
+def _is_scalar(each: Instruction) -> bool:
+    name = each.results[0].physical or ""
+    return name[:1] in ("s", "p") and not each.opcode.startswith(("sphi", "int_to_ptr"))
+
+
+def _numbered(body: list[str]) -> list[str]:
+    count, lines = 0, []
+    for line in body:
+        if line.startswith("bits"):
+            line, count = f"b{count}{line[4:]}", count + 1
+        lines.append(line)
+    return lines
+
+
+def _tuple(names: str) -> str:
+    return f"{names}," if names else ""

@@ -1,0 +1,79 @@
+"""Cuts a program into segments: runs of bundles that are entered and left as a whole.
+
+A segment ends after a branch's delay slots, after a DMA start, before a DMA wait, and
+before a bundle that some branch targets.
+"""
+
+from dataclasses import dataclass
+
+from backends.tpu.profile.bundles import Bundle, Program
+
+_WAITS = ("dma.done.wait", "vwait", "swait")
+_NOT_STARTS = ("dma.done",)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Bundles `begin` to `end`, the end excluded; `branches` are (bundle, target)."""
+
+    begin: int
+    end: int
+    branches: tuple[tuple[int, int], ...]
+
+
+def is_wait(opcode: str) -> bool:
+    """Whether the scalar core stands still at it until a DMA has arrived."""
+    return opcode.startswith(_WAITS)
+
+
+def is_start(opcode: str) -> bool:
+    """Whether it starts a DMA."""
+    return opcode.startswith("dma.") and not opcode.startswith(_NOT_STARTS)
+
+
+class Segments:
+    """Segments of a program on a chip with `slots` delay slots behind a branch."""
+
+    def __init__(self, program: Program, slots: int) -> None:
+        self._bundles = program.bundles
+        self._regions = program.regions
+        self._slots = slots
+        self._targets = {
+            program.regions[each.target]
+            for each in program.instructions
+            if each.target is not None
+        }
+        self._known: dict[tuple[int, int], Segment] = {}
+
+    def at(self, begin: int, until: int = 0) -> Segment:
+        """The segment from `begin`; `until` closes an earlier branch's delay slots."""
+        key = begin, until
+        if key not in self._known:
+            self._known[key] = self._cut(begin, until)
+        return self._known[key]
+
+    def _cut(self, begin: int, until: int) -> Segment:
+        branches: list[tuple[int, int]] = []
+        place, stop = begin, until
+        last = len(self._bundles)
+        while place < last:
+            bundle = self._bundles[place]
+            targets = [self._regions[t] for t in _targets(bundle)]
+            branches += [(place, target) for target in targets]
+            if targets and not stop:
+                stop = place + 1 + self._slots
+            place += 1
+            if place == stop or (not stop and self._breaks(place)):
+                break
+        return Segment(begin, place, tuple(branches))
+
+    def _breaks(self, place: int) -> bool:
+        if place in self._targets or place == len(self._bundles):
+            return True
+        before, after = self._bundles[place - 1], self._bundles[place]
+        started = any(is_start(each.opcode) for each in before.instructions)
+        return started or any(is_wait(each.opcode) for each in after.instructions)
+
+
+def _targets(bundle: Bundle) -> list[int]:
+    return [each.target for each in bundle.instructions if each.target is not None]
