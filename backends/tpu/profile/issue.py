@@ -8,15 +8,26 @@ after its vector issue; they issue in order, when operands and units are ready.
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeVar
 
 from backends.tpu.profile.latencies import Latencies
 from backends.tpu.profile.slots import Row, Slot
 
-# A state, relative to the scalar side's next cycle: hashable, so segments repeat.
-State: TypeAlias = tuple[tuple[object, ...], ...]
-
 STALLS = ("operand", "unit", "scalar", "queue", "fence")
+
+
+class State(NamedTuple):
+    """A clock relative to the scalar side's next cycle; hashable, so it can recur."""
+
+    vector: int
+    stored: int
+    queue: tuple[int, ...]
+    ready: tuple[tuple[str, int], ...]
+    units: tuple[tuple[str, int], ...]
+    results: tuple[tuple[int, tuple[int, ...]], ...]
+    transposed: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+    started: tuple[tuple[int, int], ...]
+    pushed: tuple[tuple[int, int], ...]
 
 
 @dataclass
@@ -45,36 +56,33 @@ class Clock:
     def freeze(self) -> State:
         """The state relative to `now`; what cannot delay anything any more is left."""
         base = self.now
-        return (
-            (max(self.vector - base, -64), max(self.stored - base, -64)),
-            tuple(at - base for at in self.queue if at > base),
-            _later(self.ready, base),
-            _later(self.units, base),
-            _queues(self.results, base),
-            _pairs(self.transposed, base),
-            _later(self.started, base - 256),
-            _later(self.pushed, base - 64),
+        return State(
+            vector=max(self.vector - base, -64),
+            stored=max(self.stored - base, -64),
+            queue=tuple(at - base for at in self.queue if at > base),
+            ready=_later(self.ready, base, 0),
+            units=_later(self.units, base, 0),
+            results=tuple(
+                (number, tuple(max(at - base, -1) for at in queue))
+                for number, queue in sorted(self.results.items())
+                if queue
+            ),
+            transposed=tuple(
+                (number, tuple((max(at - base, -1), left) for at, left in queue))
+                for number, queue in sorted(self.transposed.items())
+                if queue
+            ),
+            started=_later(self.started, base, -256),
+            pushed=_later(self.pushed, base, -64),
         )
 
 
-def _later(held: dict[str, int] | dict[int, int], base: int) -> tuple[object, ...]:
-    return tuple(sorted((k, at - base) for k, at in held.items() if at > base))
+_Key = TypeVar("_Key", str, int)
 
 
-def _queues(held: dict[int, deque[int]], base: int) -> tuple[object, ...]:
-    return tuple(
-        (number, tuple(max(at - base, -1) for at in queue))
-        for number, queue in sorted(held.items())
-        if queue
-    )
-
-
-def _pairs(held: dict[int, deque[tuple[int, int]]], base: int) -> tuple[object, ...]:
-    return tuple(
-        (number, tuple((max(at - base, -1), left) for at, left in queue))
-        for number, queue in sorted(held.items())
-        if queue
-    )
+def _later(held: dict[_Key, int], base: int, from_: int) -> tuple[tuple[_Key, int], ...]:
+    kept = ((key, at - base) for key, at in held.items() if at - base > from_)
+    return tuple(sorted(kept))
 
 
 class Issue:
@@ -206,13 +214,14 @@ class Issue:
 
 def thaw(state: State) -> Clock:
     """A clock at cycle 0 in that state."""
-    (vector, stored), queue, ready, units, results, transposed, started, pushed = state
-    clock = Clock(vector=vector, stored=stored)  # type: ignore[arg-type]
-    clock.queue = deque(queue)  # type: ignore[arg-type]
-    clock.ready = dict(ready)  # type: ignore[arg-type]
-    clock.units = dict(units)  # type: ignore[arg-type]
-    clock.results = {k: deque(v) for k, v in results}  # type: ignore[misc,attr-defined]
-    clock.transposed = {k: deque(v) for k, v in transposed}  # type: ignore[misc,attr-defined]
-    clock.started = dict(started)  # type: ignore[arg-type]
-    clock.pushed = dict(pushed)  # type: ignore[arg-type]
-    return clock
+    return Clock(
+        vector=state.vector,
+        stored=state.stored,
+        queue=deque(state.queue),
+        ready=dict(state.ready),
+        units=dict(state.units),
+        results={number: deque(queue) for number, queue in state.results},
+        transposed={number: deque(queue) for number, queue in state.transposed},
+        started=dict(state.started),
+        pushed=dict(state.pushed),
+    )

@@ -20,8 +20,9 @@ from ir.errors import UnknownScalar
 # instruction, and for each branch whether it is taken.
 Outcome: TypeAlias = tuple[list[tuple[Any, ...]], tuple[bool, ...], tuple[bool, ...]]
 
-_SPACING = 1 << 24
-_BELOW = 1 << 20
+# Apart enough for any allocation, and low enough that an address may be shifted left.
+_SPACING = 1 << 20
+_BELOW = 1 << 12
 _WORD = 0xFFFFFFFF
 
 
@@ -36,7 +37,7 @@ class Memory:
     def place(self, symbol: str) -> int:
         """The symbol's address, in words."""
         if symbol not in self.symbols:
-            self.symbols[symbol] = _BELOW + (len(self.symbols) % 64) * _SPACING
+            self.symbols[symbol] = _BELOW + (len(self.symbols) % 1024) * _SPACING
             self._fill(symbol)
         return self.symbols[symbol]
 
@@ -44,6 +45,27 @@ class Memory:
         base = self.symbols[symbol]
         for index, value in enumerate(self.supplied.get(symbol, ())):
             self.words[base + index] = value & _WORD
+
+    def fill(self, source: Any, target: int, words: int) -> None:
+        """Copy what was supplied for the argument at `source` into scalar memory.
+
+        Where nothing was, what lay there becomes unknown.
+        """
+        given = self.supplied.get(self._argument_at(source), [])
+        for index in range(words):
+            self.words.pop(target + index, None)
+        for index, value in enumerate(given[:words]):
+            self.words[target + index] = value & _WORD
+
+    def _argument_at(self, address: Any) -> str:
+        if isinstance(address, Unknown):
+            return ""
+        names = (name for name in self.symbols if name.startswith("argument"))
+        for name in names:
+            base = self.symbols[name]
+            if any((base << shift) & _WORD == address for shift in range(10)):
+                return name
+        return ""
 
     def load(self, address: Any) -> Any:
         """The word there; unknown where nothing was stored."""

@@ -1,0 +1,293 @@
+"""Cycles of one kernel, ahead of time: `simulate(dump, chip, scalars) -> Profile`.
+
+The scalar core is executed for real; each segment's issue timing is computed once for
+each state it is entered in; steady loops are extrapolated (`loops`). What comes out is
+an estimate made without a device, never a measurement.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from backends.tpu.profile.bundles import Program, read_bundles
+from backends.tpu.profile.dma import Dma
+from backends.tpu.profile.dump import Dump, KernelText
+from backends.tpu.profile.issue import STALLS, Clock, Issue, State, thaw
+from backends.tpu.profile.latencies import Latencies, latencies
+from backends.tpu.profile.loops import Loops
+from backends.tpu.profile.scalar import Machine
+from backends.tpu.profile.segments import Segment, Segments
+from backends.tpu.profile.slots import Row, Rows
+from backends.tpu.profile.unknown import known
+from ir.errors import EndlessKernel
+
+_MOST_SEGMENTS = 3_000_000
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The estimate for one kernel on one core.
+
+    Units: cycles, seconds, bytes. `stalls` are cycles by reason: the vector side's
+    waits for operands and units overlap the scalar side's for DMA and scalars.
+    `mxu_busy` is the share of all cycles and MXUs in which a multiply is being fed.
+    `notes` say what was assumed.
+    """
+
+    kernel: str
+    chip: str
+    cycles: int
+    seconds: float
+    mxu_busy: float
+    stalls: dict[str, int]
+    hbm_read: int
+    hbm_written: int
+    bundles: int
+    spills: int
+    binds: str
+    simulated: float
+    notes: tuple[str, ...]
+
+    @property
+    def hbm_bytes(self) -> int:
+        """Bytes that moved between HBM and the core."""
+        return self.hbm_read + self.hbm_written
+
+
+@dataclass(frozen=True)
+class _Passage:
+    """A segment entered in one state: how long it takes, and how it leaves."""
+
+    cycles: int
+    state: int
+    totals: tuple[int, ...]
+    stored: int
+
+
+@dataclass
+class Run:
+    """Everything that moves while a kernel is simulated."""
+
+    machine: Machine
+    dma: Dma
+    now: int = 0
+    state: int = 0
+    stored: int = 0
+    totals: list[int] = field(default_factory=list)
+    dma_stall: int = 0
+    segments: int = 0
+    path: int = 0
+    notes: set[str] = field(default_factory=set)
+
+
+def simulate(
+    dump: Dump | KernelText | str,
+    chip: str,
+    scalars: dict[str, list[int]] | None = None,
+    *,
+    kernel: str | None = None,
+    sharers: int = 1,
+) -> Profile:
+    """Estimate a kernel of a dump.
+
+    `scalars` supplies what is known only at run time: `argument3` are the words of
+    the kernel's operand 3. `sharers` is the number of cores that share the HBM.
+    """
+    text = dump.kernel(kernel) if isinstance(dump, Dump) else dump
+    name = text.name if isinstance(text, KernelText) else "kernel"
+    bundles = text.bundles if isinstance(text, KernelText) else text
+    program = read_bundles(bundles, name)
+    return Simulator(program, latencies(chip), scalars or {}, sharers).profile()
+
+
+class Simulator:
+    """Runs one program once."""
+
+    def __init__(
+        self,
+        program: Program,
+        table: Latencies,
+        scalars: dict[str, list[int]],
+        sharers: int = 1,
+    ) -> None:
+        self._program = program
+        self._table = table
+        self._segments = Segments(program, table.cycles("delay_slots"))
+        self._rows = Rows(program, table)
+        self._issue = Issue(table)
+        self._built: dict[Segment, tuple[Row, ...]] = {}
+        self._passages: dict[tuple[Segment, tuple[bool, ...], int], _Passage] = {}
+        self._states: list[State] = []
+        self._numbers: dict[State, int] = {}
+        self._aged: dict[tuple[int, int], int] = {}
+        self._units: list[str] = []
+        self._run = Run(Machine(program, scalars), Dma(table, sharers=sharers))
+        self._run.state = self._number(Clock().freeze())
+        self._loops = Loops(self._run)
+
+    def profile(self) -> Profile:
+        """Simulate to the exit."""
+        run = self._run
+        place, pending = 0, (0, 0)
+        last = len(self._program.bundles)
+        while place < last:
+            segment = self._segments.at(place, pending[0])
+            taken = self._pass(segment)
+            following, pending = _next(segment, taken, pending, self._table)
+            if following <= place:
+                self._loops.arrive(following)
+            place = following
+            run.segments += 1
+            if run.segments > _MOST_SEGMENTS:
+                reason = f"no end after {_MOST_SEGMENTS} segments, {run.now} cycles"
+                raise EndlessKernel(reason=reason)
+        run.now = max(run.now, run.now + self._states[run.state].vector + 1)
+        return self._summary()
+
+    def _pass(self, segment: Segment) -> tuple[bool, ...]:
+        run = self._run
+        events, bits, taken = run.machine.run(segment)
+        run.path = hash((run.path, segment.begin, segment.end, bits, taken))
+        rest = [event for event in events if not self._waits(event)]
+        passage = self._passage(segment, bits)
+        run.now += passage.cycles
+        run.state = passage.state
+        run.stored = max(run.stored, run.now + passage.stored)
+        self._count(passage.totals)
+        for event in rest:
+            self._event(event)
+        return taken
+
+    def _waits(self, event: tuple[Any, ...]) -> bool:
+        if event[0] != "wait":
+            return False
+        run = self._run
+        use = f"the DMA wait in line {event[1]}"
+        until = run.dma.wait(known(event[2], use), known(event[3], use), run.now)
+        run.path = hash((run.path, event[3]))
+        if until > run.now:
+            run.dma_stall += until - run.now
+            run.state = self._age(run.state, until - run.now)
+            run.now = until
+        return True
+
+    def _event(self, event: tuple[Any, ...]) -> None:
+        run = self._run
+        kind, line, *operands = event
+        if kind == "halt":
+            run.notes.add(f"the check in line {line} failed on simulated addresses")
+        elif kind.startswith("vsyncpa"):
+            run.dma.set(known(operands[0], "a sync flag"), known(operands[1], "a flag"))
+        elif kind.startswith("vsyncadd"):
+            run.dma.add(known(operands[0], "a sync flag"), known(operands[1], "a flag"))
+        elif kind.startswith("dma."):
+            self._start(kind, line, tuple(operands))
+
+    def _start(self, kind: str, line: int, operands: tuple[Any, ...]) -> None:
+        run = self._run
+        at = run.now
+        if kind.startswith("dma.vmem"):
+            at = max(at, run.stored + self._table.cycles("store_to_dma"))
+        run.dma.start(kind, at, operands, line)
+        run.path = hash((run.path, kind, operands[1]))
+        if kind.endswith("to_smem"):
+            words = operands[1] * self._table.cycles("granule_bytes") // 4
+            target = known(operands[2], f"the target of {kind} in line {line}")
+            run.machine.memory.fill(operands[0], target, words)
+
+    def _passage(self, segment: Segment, bits: tuple[bool, ...]) -> _Passage:
+        key = segment, bits, self._run.state
+        found = self._passages.get(key)
+        if found is None:
+            found = self._passages[key] = self._time(segment, bits)
+        return found
+
+    def _time(self, segment: Segment, bits: tuple[bool, ...]) -> _Passage:
+        if segment not in self._built:
+            self._built[segment] = self._rows.of(segment)
+        clock = thaw(self._states[self._run.state])
+        self._issue.run(self._built[segment], bits, clock)
+        for unit in clock.busy:
+            if unit not in self._units:
+                self._units.append(unit)
+        busy = (clock.busy.get(unit, 0) for unit in self._units)
+        stalls = (clock.stalls[reason] for reason in STALLS)
+        totals = (clock.bundles, *stalls, *busy)
+        stored = clock.stored - clock.now
+        return _Passage(clock.now, self._number(clock.freeze()), totals, stored)
+
+    def _count(self, totals: tuple[int, ...]) -> None:
+        held = self._run.totals
+        held.extend([0] * (len(totals) - len(held)))
+        for index, value in enumerate(totals):
+            held[index] += value
+
+    def _number(self, state: State) -> int:
+        if state not in self._numbers:
+            self._numbers[state] = len(self._states)
+            self._states.append(state)
+        return self._numbers[state]
+
+    def _age(self, state: int, cycles: int) -> int:
+        key = state, cycles
+        if key not in self._aged:
+            clock = thaw(self._states[state])
+            clock.now = cycles
+            self._aged[key] = self._number(clock.freeze())
+        return self._aged[key]
+
+    def _summary(self) -> Profile:
+        run = self._run
+        stalls = dict(zip(STALLS, run.totals[1:], strict=False))
+        busy = dict(zip(self._units, run.totals[1 + len(STALLS) :], strict=False))
+        mxu = sum(value for unit, value in busy.items() if unit.startswith("multiply"))
+        cycles = max(1, run.now)
+        stalls["dma"] = run.dma_stall
+        return Profile(
+            kernel=self._program.name,
+            chip=self._table.chip,
+            cycles=cycles,
+            seconds=cycles / self._table["clock_hz"],
+            mxu_busy=mxu / cycles / self._table["multipliers"],
+            stalls=stalls,
+            hbm_read=run.dma.hbm_read,
+            hbm_written=run.dma.hbm_written,
+            bundles=run.totals[0] if run.totals else 0,
+            spills=_spills(self._program),
+            binds=_binds(cycles, stalls, busy),
+            simulated=self._loops.simulated(cycles),
+            notes=tuple(sorted(run.notes)),
+        )
+
+
+def _next(
+    segment: Segment,
+    taken: tuple[bool, ...],
+    pending: tuple[int, int],
+    table: Latencies,
+) -> tuple[int, tuple[int, int]]:
+    """Where to go on, and a taken branch whose delay slots are still to come."""
+    if pending[0]:
+        return pending[1], (0, 0)
+    for (place, target), jumps in zip(segment.branches, taken, strict=True):
+        end = place + 1 + table.cycles("delay_slots")
+        if jumps and end <= segment.end:
+            return target, (0, 0)
+        if jumps:
+            return segment.end, (end, target)
+    return segment.end, (0, 0)
+
+
+def _spills(program: Program) -> int:
+    """Vector stores into the compiler's own spill space."""
+    return sum(
+        each.opcode.startswith("vst") and "_spill" in str(each.operands)
+        for each in program.instructions
+    )
+
+
+def _binds(cycles: int, stalls: dict[str, int], busy: dict[str, int]) -> str:
+    """The one thing that most of the time goes to."""
+    shares = {unit: value / cycles for unit, value in busy.items()}
+    shares["dma"] = stalls["dma"] / cycles
+    top = max(shares, key=lambda unit: shares[unit])
+    return top if shares[top] >= 0.5 else "issue and latency"
