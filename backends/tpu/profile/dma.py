@@ -48,7 +48,9 @@ class Dma:
         flag = known(operands[3], f"the sync flag of {opcode} in line {line}")
         size = granules * self.table.cycles("granule_bytes")
         self._advance(at)
-        latency = self.table[{"in": "dma_in", "out": "dma_out"}.get(direction, "dma_local")]
+        latency = self.table[
+            {"in": "dma_in", "out": "dma_out"}.get(direction, "dma_local")
+        ]
         self.flying.append(Transfer(at + latency, size, flag, granules, direction))
         self.hbm_read += size * (direction == "in")
         self.hbm_written += size * (direction == "out")

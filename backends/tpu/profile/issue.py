@@ -80,7 +80,9 @@ class Clock:
 _Key = TypeVar("_Key", str, int)
 
 
-def _later(held: dict[_Key, int], base: int, from_: int) -> tuple[tuple[_Key, int], ...]:
+def _later(
+    held: dict[_Key, int], base: int, from_: int
+) -> tuple[tuple[_Key, int], ...]:
     kept = ((key, at - base) for key, at in held.items() if at - base > from_)
     return tuple(sorted(kept))
 

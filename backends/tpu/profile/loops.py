@@ -7,6 +7,7 @@ the first of them could come out differently. What cannot be continued in a stra
 line (loads from a moving address, as in ragged kernels) forbids the jump.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,7 +15,8 @@ from backends.tpu.profile.dma import Dma
 from backends.tpu.profile.scalar import Machine
 from backends.tpu.profile.unknown import Unknown
 
-_LEAST_GAIN = 64
+_LEAST_GAIN = 32
+_MOST_TRIES = 24
 _MOST_NOTES = 200_000
 _LONGEST = 4096
 _WORD = 1 << 32
@@ -51,7 +53,6 @@ class History:
     """The iterations of one loop since it was last entered or jumped in."""
 
     iterations: list[Iteration] = field(default_factory=list)
-    last: dict[int, int] = field(default_factory=dict)
 
 
 class Loops:
@@ -60,7 +61,6 @@ class Loops:
     def __init__(self, run: Running) -> None:
         self._run = run
         self._history: dict[int, History] = {}
-        self._stack: list[int] = []
         self._jumped = 0
 
     def simulated(self, cycles: int) -> float:
@@ -73,13 +73,13 @@ class Loops:
         for inner in [each for each in self._history if each > head]:
             del self._history[inner]
         history = self._history.setdefault(head, History())
-        iteration = self._snapshot(history)
+        iteration = self._snapshot()
         history.iterations.append(iteration)
-        period = self._period(history)
-        if period and self._jump(history, period):
-            del self._history[head]
+        # A jump becomes part of the next iteration's path, so that the sweeps of an
+        # inner grid axis are found to repeat in their turn.
+        any(self._jump(history, period) for period in self._periods(history))
 
-    def _snapshot(self, history: History) -> Iteration:
+    def _snapshot(self) -> Iteration:
         run = self._run
         machine = run.machine
         scalars: dict[Any, Any] = dict(machine.registers)
@@ -91,8 +91,8 @@ class Loops:
         totals = (*extra, *run.totals)
         return Iteration(path, run.now, totals, scalars, record)
 
-    def _period(self, history: History) -> int:
-        """The shortest period that the last three periods show, or 0."""
+    def _periods(self, history: History) -> Iterator[int]:
+        """Periods that the last three periods show, the shortest first."""
         its = history.iterations
         if len(its) > 3 * _LONGEST + 8:
             del its[: len(its) - 3 * _LONGEST - 4]
@@ -103,10 +103,9 @@ class Loops:
                 continue
             tried += 1
             if self._repeats(its, period):
-                return period
-            if tried > 4:
-                break
-        return 0
+                yield period
+            if tried > _MOST_TRIES:
+                return
 
     def _repeats(self, its: list[Iteration], period: int) -> bool:
         for index in range(1, 2 * period + 1):
@@ -173,9 +172,7 @@ def _steps(
     return steps
 
 
-def _count(
-    last: list[tuple[Any, Any, str]], before: list[tuple[Any, Any, str]]
-) -> int:
+def _count(last: list[tuple[Any, Any, str]], before: list[tuple[Any, Any, str]]) -> int:
     """How many more periods come out as the last one did."""
     if len(last) != len(before) or len(last) > _MOST_NOTES:
         return 0
@@ -183,7 +180,7 @@ def _count(
     for (a, b, kind), (c, d, _) in zip(last, before, strict=True):
         if isinstance(a, Unknown) or isinstance(b, Unknown):
             continue
-        if a is c and b is d or (a == c and b == d):
+        if a == c and b == d:
             continue
         count = min(count, _LIMITS[kind](a, b, a - c, b - d))
         if count <= 0:

@@ -50,7 +50,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Address:
-    """`[vmem:[%s193_s4 + $0x2e0] sm:$0xff]`: a sum of terms; `space` may be left out."""
+    """`[vmem:[%s193_s4 + $0x2e0] sm:$0xff]`: a sum; `space` may be left out."""
 
     space: str
     terms: tuple["Register | Literal | Symbol", ...]

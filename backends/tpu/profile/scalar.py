@@ -198,7 +198,8 @@ class Machine:
             return value
         other = self._operand(each.old if each.old is not None else each.results[0])
         guard = self._guard(each.predicate)
-        return f"({value} if {guard} is True else {other} if {guard} is False else {guard})"
+        unless = f"{other} if {guard} is False else {guard}"
+        return f"({value} if {guard} is True else {unless})"
 
     def _guard(self, predicate: Predicate | None) -> str:
         if predicate is None:

@@ -21,6 +21,16 @@ from backends.tpu.profile.unknown import known
 from ir.errors import EndlessKernel
 
 _MOST_SEGMENTS = 3_000_000
+_MOST_MARKS = 1000
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A DMA start or the end of a DMA wait, and the last vector issue before it."""
+
+    event: str
+    cycle: int
+    vector: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class Profile:
     binds: str
     simulated: float
     notes: tuple[str, ...]
+    marks: tuple[Mark, ...] = ()
 
     @property
     def hbm_bytes(self) -> int:
@@ -77,6 +88,7 @@ class Run:
     segments: int = 0
     path: int = 0
     notes: set[str] = field(default_factory=set)
+    marks: list[Mark] = field(default_factory=list)
 
 
 def simulate(
@@ -86,17 +98,20 @@ def simulate(
     *,
     kernel: str | None = None,
     sharers: int = 1,
+    extrapolate: bool = True,
 ) -> Profile:
     """Estimate a kernel of a dump.
 
     `scalars` supplies what is known only at run time: `argument3` are the words of
     the kernel's operand 3. `sharers` is the number of cores that share the HBM.
+    Without `extrapolate` every iteration is simulated.
     """
     text = dump.kernel(kernel) if isinstance(dump, Dump) else dump
     name = text.name if isinstance(text, KernelText) else "kernel"
     bundles = text.bundles if isinstance(text, KernelText) else text
     program = read_bundles(bundles, name)
-    return Simulator(program, latencies(chip), scalars or {}, sharers).profile()
+    simulator = Simulator(program, latencies(chip), scalars or {}, sharers)
+    return simulator.profile(extrapolate)
 
 
 class Simulator:
@@ -124,7 +139,7 @@ class Simulator:
         self._run.state = self._number(Clock().freeze())
         self._loops = Loops(self._run)
 
-    def profile(self) -> Profile:
+    def profile(self, extrapolate: bool = True) -> Profile:
         """Simulate to the exit."""
         run = self._run
         place, pending = 0, (0, 0)
@@ -133,14 +148,14 @@ class Simulator:
             segment = self._segments.at(place, pending[0])
             taken = self._pass(segment)
             following, pending = _next(segment, taken, pending, self._table)
-            if following <= place:
+            if following <= place and extrapolate:
                 self._loops.arrive(following)
             place = following
             run.segments += 1
             if run.segments > _MOST_SEGMENTS:
                 reason = f"no end after {_MOST_SEGMENTS} segments, {run.now} cycles"
                 raise EndlessKernel(reason=reason)
-        run.now = max(run.now, run.now + self._states[run.state].vector + 1)
+        run.now += max(0, self._states[run.state].vector + 1)
         return self._summary()
 
     def _pass(self, segment: Segment) -> tuple[bool, ...]:
@@ -168,7 +183,14 @@ class Simulator:
             run.dma_stall += until - run.now
             run.state = self._age(run.state, until - run.now)
             run.now = until
+        self._mark("wait")
         return True
+
+    def _mark(self, event: str) -> None:
+        run = self._run
+        if len(run.marks) < _MOST_MARKS:
+            vector = run.now + self._states[run.state].vector
+            run.marks.append(Mark(event, run.now, vector))
 
     def _event(self, event: tuple[Any, ...]) -> None:
         run = self._run
@@ -187,6 +209,7 @@ class Simulator:
         at = run.now
         if kind.startswith("dma.vmem"):
             at = max(at, run.stored + self._table.cycles("store_to_dma"))
+        self._mark(kind)
         run.dma.start(kind, at, operands, line)
         run.path = hash((run.path, kind, operands[1]))
         if kind.endswith("to_smem"):
@@ -256,6 +279,7 @@ class Simulator:
             binds=_binds(cycles, stalls, busy),
             simulated=self._loops.simulated(cycles),
             notes=tuple(sorted(run.notes)),
+            marks=tuple(run.marks),
         )
 
 

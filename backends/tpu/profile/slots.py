@@ -62,7 +62,9 @@ class Rows:
         return tuple(rows)
 
     def _row(self, bundle: Bundle, bits: int) -> tuple[Row, int]:
-        scalar, vector, idle = [], [], 0
+        scalar: list[Slot] = []
+        vector: list[Slot] = []
+        idle = 0
         for each in bundle.instructions:
             idle += _idle(each)
             if not is_timed(each):

@@ -1,0 +1,1 @@
+"""Kernels whose times were published, written anew: what accuracy is held against."""
