@@ -3,7 +3,7 @@
 import jax
 
 from moegen import lang as moe
-from moegen.initializers import zeros
+from moegen.initializers import fan_in, zeros
 
 
 def deepseek_moe(
@@ -24,9 +24,9 @@ def deepseek_moe(
     """
     router = moe.param("router", "model experts", dtype="float32")
     bias = moe.param("bias", "experts", init=zeros(), dtype="float32")
-    w_gate = moe.param("w_gate", "experts model hidden")
-    w_up = moe.param("w_up", "experts model hidden")
-    w_down = moe.param("w_down", "experts hidden model")
+    w_gate = moe.param("w_gate", "experts hidden model", fan_in("model"))
+    w_up = moe.param("w_up", "experts hidden model", fan_in("model"))
+    w_down = moe.param("w_down", "experts model hidden", fan_in("hidden"))
     s_gate = moe.param("s_gate", "model shared")
     s_up = moe.param("s_up", "model shared")
     s_down = moe.param("s_down", "shared model")
@@ -37,8 +37,9 @@ def deepseek_moe(
     moe.loss("load_balance", moe.load_balance(scores, choice), balance_weight)
 
     rows = moe.dispatch(x, choice)
-    gate = jax.nn.silu(moe.expert_matmul(rows, w_gate))
-    inner = gate * moe.expert_matmul(rows, w_up)
-    routed = moe.combine(moe.expert_matmul(inner, w_down), gates)
+    gate = jax.nn.silu(moe.expert_matmul(rows, w_gate, transposed=True))
+    inner = gate * moe.expert_matmul(rows, w_up, transposed=True)
+    outer = moe.expert_matmul(inner, w_down, transposed=True)
+    routed = moe.combine(outer, gates)
     dense = jax.nn.silu(moe.matmul(x, s_gate)) * moe.matmul(x, s_up)
     return routed + moe.matmul(dense.astype(x.dtype), s_down)

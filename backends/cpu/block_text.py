@@ -8,7 +8,7 @@ from ir import mlir
 from ir.op import attributes_of
 from ir.types import Tensor
 
-_ARGUMENTS = "own: jax.Array, rows: Arrays, weights: Arrays"
+_ARGUMENTS = "own: jax.Array, {rows}: Arrays, weights: Arrays"
 
 MapTexts = Callable[[mlir.OpView, Sequence[Text]], list[Text]]
 
@@ -18,6 +18,7 @@ def block_function(
 ) -> list[str]:
     """The lines of `def @(own, rows, weights)`, with '@' for the name.
 
+    By columns (see `kernels/products.py`) the arguments are columns, not rows.
     `own` [rows, 1] marks the rows that are the expert's; sums over rows leave the
     others out, so that nothing in them, not even a NaN, counts.
     """
@@ -31,9 +32,15 @@ class _BlockText:
         self.block = op.operation.regions[0].blocks[0]
         self.ops = list(self.block.operations)
         self.position = {hash(op.operation): i for i, op in enumerate(self.ops)}
-        self.names = Names({"own", "rows", "weights"})
+        self.by_columns = attributes_of(op)["schedule"]["by_columns"]
+        self.rows = "columns" if self.by_columns else "rows"
+        self.names = Names({"own", "rows", "columns", "weights"})
         self.values: dict[mlir.Value, Text] = {}
         self.lines: list[str] = []
+
+    @property
+    def width_axis(self) -> int:
+        return 0 if self.by_columns else 1
 
     def run(self) -> list[str]:
         told = attributes_of(self.op)
@@ -46,20 +53,20 @@ class _BlockText:
             made[kind].append(self.values[value].text)
         results = ", ".join(_tuple(made[kind]) for kind in ("row", "weight"))
         return [
-            f"def @({_ARGUMENTS}) -> tuple[Arrays, Arrays]:",
+            f"def @({_ARGUMENTS.format(rows=self.rows)}) -> tuple[Arrays, Arrays]:",
             *(f"    {line}" for line in (*self.lines, f"return {results}")),
         ]
 
     def arguments(self, kinds: Sequence[str]) -> None:
         """Unpack rows and weights under names after their kind."""
-        unpacked: dict[str, list[str]] = {"rows": [], "weights": []}
+        unpacked: dict[str, list[str]] = {self.rows: [], "weights": []}
         operands = list(self.op.operation.operands)[1:]
         for argument, kind, outer in zip(
             self.block.arguments, kinds, operands, strict=True
         ):
             name = self.names.give(_argument_name(outer, kind), 1 << 30, 0)
             self.values[argument] = Text(name)
-            unpacked["weights" if kind == "weight" else "rows"].append(name)
+            unpacked["weights" if kind == "weight" else self.rows].append(name)
         for source, names in unpacked.items():
             if names:
                 left = _tuple(names) if len(names) == 1 else ", ".join(names)
@@ -103,10 +110,13 @@ class _BlockText:
         plain = [operand.text for operand in operands]
         match op.operation.name:
             case "kernel.dot":
-                name = (
-                    "expert_dot_t" if attributes_of(op)["transposed"] else "expert_dot"
-                )
+                if self.by_columns:
+                    return Text(f"column_dot({plain[1]}, {plain[0]})")
+                turned = attributes_of(op)["transposed"]
+                name = "expert_dot_t" if turned else "expert_dot"
                 return Text(f"{name}({plain[0]}, {plain[1]})")
+            case "kernel.bias" if self.by_columns:
+                return Text(f"{plain[0]}.T")
             case "kernel.outer":
                 left, right = (self.owned(v) for v in op.operation.operands)
                 return Text(f"expert_outer({left.text}, {right.text})")
@@ -116,9 +126,12 @@ class _BlockText:
                 )
             case "kernel.row_dot":
                 product = " * ".join(operand.within(6) for operand in operands)
-                return Text(f"jnp.sum({product}, axis=-1, keepdims=True)")
+                return Text(
+                    f"jnp.sum({product}, axis={self.width_axis}, keepdims=True)"
+                )
             case "kernel.row_sum":
-                return Text(f"jnp.sum({plain[0]}, axis=-1, keepdims=True)")
+                total = f"jnp.sum({plain[0]}, axis={self.width_axis}, keepdims=True)"
+                return Text(total)
         return operands[0]
 
     def owned(self, value: mlir.Value) -> Text:

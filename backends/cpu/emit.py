@@ -121,6 +121,7 @@ def _constants(module: mlir.Module) -> dict[str, Any]:
             case "kernel.grouped_matmul":
                 schedule = dict(told.get("schedule", {}))
                 largest = max(schedule.pop("tiles", [0]))
+                schedule.pop("by_columns", None)
                 found["PADDING"] = max(found.get("PADDING", 0), largest)
                 _set(found, **{k.upper(): v for k, v in schedule.items()})
                 dtypes = {

@@ -226,7 +226,8 @@ class FunctionText:
                 casts.append(f"{name} = {name}.astype(jnp.{dtype})")
         targets = f"{_tuple(made['row'])}, {_tuple(made['weight'])}"
         tiles = _tuple([str(tile) for tile in told["schedule"]["tiles"]])
-        call = f"grouped({function}, {plan.text}, {groups}, {tiles})"
+        orientation = ", by_columns=True" if told["schedule"]["by_columns"] else ""
+        call = f"grouped({function}, {plan.text}, {groups}, {tiles}{orientation})"
         self.lines.append(f"{targets} = {call}")
         self.lines.extend(casts)
 

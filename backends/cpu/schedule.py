@@ -9,15 +9,15 @@ COLUMN_TILES = (8, 16, 32, 48, 64)
 
 
 class Schedule(NamedTuple):
-    """Tiles of a grouped matmul, and values for constants of the kernels."""
+    """How a grouped matmul runs, and in which dtype all of a module's compute."""
 
     tiles: tuple[int, ...]
-    most_terms: int
+    by_columns: bool
     compute_dtype: str
 
 
-def default_schedule(rows: int, dtype: str, columns: bool) -> Schedule:
-    """The schedule for `rows` rows in all and weights of `dtype`; a pure function.
+def default_schedule(rows: int, by_columns: bool) -> Schedule:
+    """The schedule for `rows` rows in all; a pure function.
 
     The model behind it, in units of reading an expert's weights from memory once. A
     tile costs a copy of the weights (2) and a product that streams them again (1/2),
@@ -27,17 +27,17 @@ def default_schedule(rows: int, dtype: str, columns: bool) -> Schedule:
     decoding, everything is the copy, and a product of one row is not rounded up:
     below 8 rows XLA's matrix-vector product is twice as fast as a tile of 8.
 
-    `columns` says that every product has its rows as columns on the right of [out, in]
-    weights, and that no sums of the weights' size are made. XLA's kernel then reads
-    the weights as they lie, at the dense product's speed for 16 to 64 columns in
-    steps of 16, and no faster for more: a further tile costs its own columns only.
+    `by_columns` says that every product has its rows as columns on the right of
+    [out, in] weights, and that no sums of the weights' size are made. XLA's kernel
+    then reads the weights as they lie, at the dense product's speed for 16 to 64
+    columns in steps of 16, and no faster for more: a further tile costs its own
+    columns only.
 
     Experts and widths scale both sides alike, so they do not enter: programs for 8
     and 256 experts are the same, and so is their memory. bfloat16 computes in
-    float32, which is faster: the cast takes the place of the copy, and the copy is
-    read faster in more and shorter terms.
+    float32, which is faster: the cast takes the place of the copy.
     """
-    ladder = FEW_TILES if rows <= FEW_ROWS else COLUMN_TILES if columns else TILES
+    ladder = FEW_TILES if rows <= FEW_ROWS else COLUMN_TILES if by_columns else TILES
     enough = next((tile for tile in ladder if tile >= rows), ladder[-1])
     tiles = tuple(tile for tile in ladder if tile <= enough)
-    return Schedule(tiles, 8 if dtype == "float32" else 32, "float32")
+    return Schedule(tiles, by_columns, "float32")

@@ -7,34 +7,20 @@ from ir.types import to_attribute
 
 
 def schedule_module(module: mlir.Module) -> None:
-    """Set `schedule` on each grouped matmul, from its shapes, dtypes and products."""
-    grouped = [
-        op
-        for op in mlir.walk(module.body)
-        if op.operation.name == "kernel.grouped_matmul"
-    ]
-    dtype = _weights_dtype(grouped)
-    for op in grouped:
+    """Set `schedule` on each grouped matmul, from its shapes and products."""
+    for op in mlir.walk(module.body):
+        if op.operation.name != "kernel.grouped_matmul":
+            continue
         told = attributes_of(op)
         tokens, choices = operand_types(op)[0].shape
         if tokens * choices > told["rows"]:
             tokens = -(-told["rows"] // choices)
-        chosen = default_schedule(tokens * choices, dtype, _by_columns(op))
+        chosen = default_schedule(tokens * choices, _by_columns(op))
         fields = {
             k: list(v) if isinstance(v, tuple) else v
             for k, v in chosen._asdict().items()
         }
         op.operation.attributes["schedule"] = to_attribute(fields)
-
-
-def _weights_dtype(grouped: list[mlir.OpView]) -> str:
-    """The dtype of the first matrices found: one layer has one."""
-    for op in grouped:
-        kinds = attributes_of(op)["operands"]
-        for kind, tensor in zip(kinds, operand_types(op)[1:], strict=True):
-            if kind == "weight" and len(tensor.shape) == 3:
-                return tensor.dtype
-    return "float32"
 
 
 def _by_columns(op: mlir.OpView) -> bool:

@@ -21,7 +21,8 @@ def run(setting: Setting) -> Iterator[Row]:
             peer.build(setting.sizes, dtype)
             params = None
             for tokens in setting.decode_tokens:
-                op = compiled("mixtral", setting, dtype, tokens=tokens)
+                sizes = {"tokens": tokens, "out_first": False}
+                op = compiled("mixtral", setting, dtype, **sizes)
                 subject = prepare(op, params=params)
                 params = subject.params
                 clocks = {"ours": clock(forward(op), params, subject.x)} | {

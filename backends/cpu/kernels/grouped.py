@@ -35,10 +35,11 @@ class Operands(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What one call does: the body, the row counts it is compiled for, ascending."""
+    """What one call does: the body, and the row counts it is compiled for."""
 
     body: Body
     tiles: tuple[int, ...]
+    by_columns: bool  # whether the body takes and gives rows as columns
     plan: RowPlan
 
 
@@ -58,18 +59,20 @@ def grouped(
     kept: Arrays,
     weights: Arrays,
     tiles: tuple[int, ...],
+    by_columns: bool = False,
 ) -> tuple[Arrays, Arrays]:
     """Run `body` on every kept row with the weights of its expert.
 
     `body(own, rows, weights)` is given [C, D] rows (of tokens, choices, kept, in
-    order) and one expert's [A, B] weights, in COMPUTE_DTYPE, and which rows are the
+    order) in COMPUTE_DTYPE and one expert's [A, B] weights, and which rows are the
     expert's, bool[C, 1] (the others are zeros); it returns rows [C, D] and sums over
     its own rows [A, B]. Rows come back in row spaces [R + PADDING, D], sorted as in
     the plan and as the body typed them; sums as [E, A, B] of GRADIENT_DTYPE, zero for
     experts without rows. C is the smallest of `tiles` that holds the expert's rows;
-    more rows than the largest take several runs.
+    more rows than the largest take several runs. With `by_columns` all rows stand as
+    columns, [D, C] and bool[1, C], and there are no sums.
     """
-    work = Work(body, tiles, plan)
+    work = Work(body, tiles, by_columns, plan)
     operands = Operands(tokens, choices, kept, weights)
     no_run = Run(*3 * (jnp.int32(0),))
     rows_shape, sums_shape = jax.eval_shape(
@@ -98,16 +101,15 @@ def run_expert(
     """Work on all rows of one expert, tiles[-1] rows at a time."""
     largest = work.tiles[-1]
     single = work.plan.flat.size <= largest
-    # A slice inside a lone tile saves a copy; where it is cast too, it costs one.
-    uncast = all(weight.dtype == COMPUTE_DTYPE for weight in operands.weights)
-    sliced_in_tile = single and uncast
-    if not sliced_in_tile:
-        operands = slice_weights(operands, run.expert)
+    if not single:
+        own = slice_weights(operands, run.expert).weights
+        cast = tuple(weight.astype(COMPUTE_DTYPE) for weight in own)
+        operands = operands._replace(weights=cast)
 
     def tile(i: jax.Array, row_spaces: Arrays) -> tuple[Arrays, Arrays]:
         done = i * largest
         rest = Run(run.expert, run.start + done, run.length - done)
-        return run_tile(work, rest, operands, row_spaces, sliced_in_tile)
+        return run_tile(work, rest, operands, row_spaces, single)
 
     def further(i: jax.Array, state: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
         row_spaces, terms = tile(i, state[0])
@@ -131,21 +133,20 @@ def slice_weights(operands: Operands, expert: jax.Array) -> Operands:
     def one(weight: jax.Array) -> jax.Array:
         # The barrier keeps XLA from casting all experts' weights ahead of the loop.
         weight, index = lax.optimization_barrier((weight, expert))
-        own = lax.dynamic_index_in_dim(weight, index, keepdims=weight.ndim == 2)
-        return own.astype(COMPUTE_DTYPE)
+        return lax.dynamic_index_in_dim(weight, index, keepdims=weight.ndim == 2)
 
     return operands._replace(weights=tuple(one(w) for w in operands.weights))
 
 
 def run_tile(
-    work: Work, run: Run, operands: Operands, row_spaces: Arrays, sliced_in_tile: bool
+    work: Work, run: Run, operands: Operands, row_spaces: Arrays, single: bool
 ) -> tuple[Arrays, Arrays]:
     """Work on the next rows of `run`, in the smallest tile that holds them."""
 
     def branch(size: int) -> Callable[[Arrays], tuple[Arrays, Arrays]]:
         def in_tile(row_spaces: Arrays) -> tuple[Arrays, Arrays]:
             own = operands
-            if sliced_in_tile:
+            if single:  # a slice inside a lone tile can be fused into its use
                 own = slice_weights(operands, run.expert)
             rows, sums = run_body(work, size, run, own)
             return tuple(
@@ -176,4 +177,9 @@ def run_body(
     # Rows beyond the run are other experts': they must not reach the sums.
     own = (step < run.length)[:, None]
     rows = tuple(jnp.where(own, f, 0).astype(COMPUTE_DTYPE) for f in fetched)
-    return work.body(own, rows, operands.weights)
+    if not work.by_columns:
+        return work.body(own, rows, operands.weights)
+    # The barriers keep XLA from folding the transposes into the products.
+    columns = lax.optimization_barrier(tuple(row.T for row in rows))
+    made, sums = work.body(own.T, columns, operands.weights)
+    return tuple(column.T for column in lax.optimization_barrier(made)), sums

@@ -1,4 +1,8 @@
-"""The products an expert's body is made of: rows [C, A] by one expert's weights."""
+"""The products an expert's body is made of: its rows by its own weights.
+
+A body sees rows [C, D], or, where all its weights are [out, in], their transposes: XLA
+packs the right operand of every product, and columns [D, C] are the smaller one.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,15 +10,17 @@ from jax import lax
 
 MOST_TERMS = 8  # products that one pass over the weights adds up, at most
 LEAST_TERMS = 4
-UNPACKED_ROWS = 64  # so many columns XLA multiplies without packing the left operand
 
 
 def expert_dot(rows: jax.Array, weights: jax.Array) -> jax.Array:
     """[C, A] rows by [A, B] weights."""
     terms = next(t for t in range(MOST_TERMS, 0, -1) if rows.shape[1] % t == 0)
-    if rows.shape[0] == 1 and terms >= LEAST_TERMS:
-        return sum_of_terms(rows, weights, terms)
-    return jnp.matmul(rows, weights)
+    if rows.shape[0] > 1 or terms < LEAST_TERMS:
+        return jnp.matmul(rows, weights.astype(rows.dtype))
+    if weights.dtype != jnp.bfloat16 or weights.shape[1] % 2:
+        return sum_of_terms(rows, weights.astype(rows.dtype), terms)
+    sums = [sum_of_terms(rows, half, terms) for half in halves(weights)]
+    return jnp.stack(sums, axis=-1).reshape(1, -1)
 
 
 def sum_of_terms(row: jax.Array, weights: jax.Array, terms: int) -> jax.Array:
@@ -34,14 +40,29 @@ def sum_of_terms(row: jax.Array, weights: jax.Array, terms: int) -> jax.Array:
     return jnp.sum(lax.optimization_barrier(total), axis=0, keepdims=True)
 
 
+def halves(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """bfloat16 [A, B] as float32: its even and its odd columns, [A, B / 2] each.
+
+    A bfloat16 is the upper half of a float32. Shifting whole words is what XLA makes
+    vector instructions of; casts of single numbers it does one by one.
+    """
+    pairs = weights.reshape(-1, weights.shape[1] // 2, 2)
+    words = lax.bitcast_convert_type(pairs, jnp.uint32)
+    upper = words & jnp.uint32(0xFFFF0000)
+    return (
+        lax.bitcast_convert_type(words << 16, jnp.float32),
+        lax.bitcast_convert_type(upper, jnp.float32),
+    )
+
+
 def expert_dot_t(rows: jax.Array, weights: jax.Array) -> jax.Array:
     """[C, A] rows by the transpose of [B, A] weights."""
-    if rows.shape[0] > UNPACKED_ROWS:
-        return jnp.matmul(rows, weights.T)
-    # XLA packs the right operand for every product: let that be the few rows. The
-    # barriers keep it from folding the transposes into the product.
-    columns = lax.optimization_barrier(rows.T)
-    return lax.optimization_barrier(weights @ columns).T
+    return jnp.matmul(rows, weights.T.astype(rows.dtype))
+
+
+def column_dot(weights: jax.Array, columns: jax.Array) -> jax.Array:
+    """[B, A] weights by [A, C] columns."""
+    return jnp.matmul(weights.astype(columns.dtype), columns)
 
 
 def expert_outer(left: jax.Array, right: jax.Array) -> jax.Array:

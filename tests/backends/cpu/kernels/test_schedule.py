@@ -1,18 +1,17 @@
 import pytest
 
-from backends.cpu.kernels.products import UNPACKED_ROWS
 from backends.cpu.schedule import default_schedule
 
 
 @pytest.mark.parametrize("rows", [1, 2, 8, 31, 64, 65, 255, 257, 4096])
 def test_tiles_ascend_and_the_last_holds_all_rows_or_is_the_largest(rows):
-    tiles = default_schedule(rows, "float32", columns=False).tiles
+    tiles = default_schedule(rows, by_columns=False).tiles
     assert list(tiles) == sorted(set(tiles))
     assert tiles[-1] >= rows or tiles[-1] == 256
     assert all(tile < rows for tile in tiles[:-1])
 
 
 def test_columns_come_in_tiles_that_the_kernel_takes_whole():
-    tiles = default_schedule(4096, "float32", columns=True).tiles
-    assert tiles[-1] == UNPACKED_ROWS
+    tiles = default_schedule(4096, by_columns=True).tiles
+    assert tiles[-1] == 64
     assert all(tile % 16 == 0 for tile in tiles if tile > 16)
