@@ -276,6 +276,17 @@ class UnknownChip(MoegenError):
     sentence = "there is no TPU '{chip}'; the chips are {chips}"
 
 
+class NoTpuCompiler(MoegenError):
+    sentence = (
+        "the TPU compiler cannot run: {reason}; install it with "
+        "pip install 'jax[tpu]' (no TPU is needed; Linux on x86_64 only){hint}"
+    )
+
+
+class UnreadableSource(MoegenError):
+    sentence = "the source {path} to be compiled cannot be read: {reason}"
+
+
 class DumpFailed(MoegenError):
     sentence = "libtpu made no schedule of {what}: {reason}"
 

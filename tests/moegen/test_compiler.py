@@ -229,21 +229,24 @@ def with_custom_router(
     model: int,
     hidden: int,
     experts: int,
+    out_first: bool,
 ) -> jax.Array:
     router = moe.param("router", "model experts", dtype="float32")
-    wi = moe.param("wi", "experts model hidden")
+    up, down = "experts model hidden", "experts hidden model"
+    wi = moe.param("wi", down if out_first else up)
     bias = moe.param("bias", "experts hidden")
-    wo = moe.param("wo", "experts hidden model")
+    wo = moe.param("wo", up if out_first else down)
     choice, gates = custom_router(x, router, state, 2)
     rows = moe.dispatch(x, choice) * moe.dispatch_choices(gates, choice)
-    inner = jax.nn.gelu(moe.expert_bias(moe.expert_matmul(rows, wi), bias))
-    return moe.combine(moe.expert_matmul(inner, wo))
+    before = moe.expert_bias(moe.expert_matmul(rows, wi, out_first), bias)
+    return moe.combine(moe.expert_matmul(jax.nn.gelu(before), wo, out_first))
 
 
-def test_a_users_own_router_bias_and_row_scale(tmp_path):
+@pytest.mark.parametrize("out_first", [False, True])
+def test_a_users_own_router_bias_and_row_scale(tmp_path, out_first):
     cases = check(
         with_custom_router,
-        sizes={**SMALL, "experts": 8},
+        sizes={**SMALL, "experts": 8, "out_first": out_first},
         routings=["zipf"],
         reruns=2,
         cache=tmp_path,

@@ -52,7 +52,7 @@ _SPEAKING = {
 }
 _LONGEST = 400
 _FATAL = re.compile(
-    r"^(?:F\d{4} [\d:.]+ +\d+ |Fatal Python error: )(.+)$", re.MULTILINE
+    r"^(?:F\d{4} [\d:.]+ +\d+ |Fatal Python error: |ERROR: )(.+)$", re.MULTILINE
 )
 
 

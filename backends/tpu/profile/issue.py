@@ -19,6 +19,7 @@ STALLS = ("operand", "unit", "scalar", "queue", "fence")
 class State(NamedTuple):
     """A clock relative to the scalar side's next cycle; hashable, so it can recur."""
 
+    issued: int
     vector: int
     stored: int
     queue: tuple[int, ...]
@@ -34,12 +35,14 @@ class State(NamedTuple):
 class Clock:
     """When each thing is next free or ready, in cycles.
 
+    `issued` is the scalar side's cycle of the last vector bundle, `vector` its own.
     `ready` holds registers and tokens, `units` the first cycle at which a unit takes
     another instruction, `results` and `transposed` what waits in an MXU's or a
     cross-lane unit's own queue, `pushed` the last weights pushed.
     """
 
     now: int = 0
+    issued: int = -1
     vector: int = -1
     stored: int = -1
     queue: deque[int] = field(default_factory=deque)
@@ -57,6 +60,7 @@ class Clock:
         """The state relative to `now`; what cannot delay anything any more is left."""
         base = self.now
         return State(
+            issued=max(self.issued - base, -64),
             vector=max(self.vector - base, -64),
             stored=max(self.stored - base, -64),
             queue=tuple(at - base for at in self.queue if at > base),
@@ -139,7 +143,7 @@ class Issue:
         clock.stalls["unit" if unit > operand else "operand"] += at - soonest
         for slot in slots:
             self._finish(slot, at, clock)
-        clock.vector = at
+        clock.issued, clock.vector = clock.now, at
         queue.append(at + self._release)
 
     def _operands(self, slot: Slot, clock: Clock) -> int:
@@ -217,6 +221,7 @@ class Issue:
 def thaw(state: State) -> Clock:
     """A clock at cycle 0 in that state."""
     return Clock(
+        issued=state.issued,
         vector=state.vector,
         stored=state.stored,
         queue=deque(state.queue),

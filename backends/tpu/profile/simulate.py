@@ -26,10 +26,15 @@ _MOST_MARKS = 1000
 
 @dataclass(frozen=True)
 class Mark:
-    """A DMA start or the end of a DMA wait, and the last vector issue before it."""
+    """A DMA start or the end of a DMA wait.
+
+    `issued` and `vector` are the last vector bundle before it, on the scalar side's and
+    on the vector side's clock.
+    """
 
     event: str
     cycle: int
+    issued: int
     vector: int
 
 
@@ -189,8 +194,9 @@ class Simulator:
     def _mark(self, event: str) -> None:
         run = self._run
         if len(run.marks) < _MOST_MARKS:
-            vector = run.now + self._states[run.state].vector
-            run.marks.append(Mark(event, run.now, vector))
+            state = self._states[run.state]
+            issued, vector = run.now + state.issued, run.now + state.vector
+            run.marks.append(Mark(event, run.now, issued, vector))
 
     def _event(self, event: tuple[Any, ...]) -> None:
         run = self._run
