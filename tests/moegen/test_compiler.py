@@ -229,7 +229,7 @@ def with_custom_router(
     model: int,
     hidden: int,
     experts: int,
-    out_first: bool,
+    out_first: bool = False,
 ) -> jax.Array:
     router = moe.param("router", "model experts", dtype="float32")
     up, down = "experts model hidden", "experts hidden model"

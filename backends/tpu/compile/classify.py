@@ -41,15 +41,6 @@ _OPERATION = re.compile(
     r"(?: : (?P<types>\([^\n]*))?(?:\n.*|)$",
     re.DOTALL,
 )
-# Errors whose text is a sentence without their name.
-_SPEAKING = {
-    "JaxRuntimeError",
-    "LoweringException",
-    "MosaicError",
-    "NotImplementedError",
-    "ValueError",
-    "XlaRuntimeError",
-}
 _LONGEST = 400
 _FATAL = re.compile(
     r"^(?:F\d{4} [\d:.]+ +\d+ |Fatal Python error: |ERROR: )(.+)$", re.MULTILINE
@@ -109,7 +100,8 @@ def sentence(error: str, text: str) -> str:
     said = " ".join(said.split()).rstrip(" .:-")
     if not said:
         return f"{error} without a message"
-    if error not in _SPEAKING:
+    # A word or two need the error's name to be understood: KeyError: 'x'.
+    if len(said.split()) < 3:
         said = f"{error}: {said}"
     if operation:
         said += f" ({operation['op']}{_types(operation['types'])})"
