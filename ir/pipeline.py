@@ -16,6 +16,7 @@ PASSES: Mapping[str, str] = {
     "canonicalize": "ir.passes.canonicalize:Canonicalize",
     "derive-backward": "ir.passes.derive_backward:DeriveBackward",
     "fuse": "ir.passes.fuse:Fuse",
+    "cut": "ir.passes.cut:Cut",
 }
 
 Hook = Callable[[str, mlir.Module], None]

@@ -4,6 +4,7 @@ from typing import Any
 
 from ir import mlir
 from ir.errors import IllegalIR
+from ir.kernel import OPERAND_KINDS as KINDS
 from ir.mlir import Value
 from ir.op import attributes_of, build, place_of
 from ir.types import DYNAMIC, Tensor, from_mlir, to_attribute, to_mlir
@@ -41,8 +42,7 @@ class BlockProgram:
             for value in operands:
                 if value in self.rows and value not in self.inside:
                     found[value, "row"] = None
-        order = ("token", "choice", "row", "weight")
-        return sorted(found, key=lambda pair: order.index(pair[1]))
+        return sorted(found, key=lambda pair: KINDS.index(pair[1]))
 
     def _find_sizes(self) -> tuple[int, int]:
         experts = bound = 0
@@ -79,7 +79,7 @@ class BlockProgram:
             at,
             regions=1,
         )
-        arguments = [_block_type(v, kind) for v, kind in self.operands]
+        arguments = [block_type(v, kind) for v, kind in self.operands]
         block = mlir.add_block(made.regions[0], [to_mlir(t) for t in arguments])
         fetched = dict(zip(self.operands, block.arguments, strict=True))
         with mlir.InsertionPoint(block):
@@ -102,7 +102,7 @@ class BlockProgram:
         return values
 
 
-def _block_type(value: Value, kind: str) -> Tensor:
+def block_type(value: Value, kind: str) -> Tensor:
     tensor = from_mlir(value.type)
     if kind == "weight":
         return Tensor(tensor.shape[1:], tensor.dtype)
