@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from backends.cpu.kernels.row_plan import EXPERTS, inverse_permutation, sort_by_key
+from backends.cpu.kernels.row_plan import EXPERTS, place_in_queue
 
 CAPACITY = 16  # places of one expert in one group
 GROUPS = 1  # equal runs of consecutive tokens, each with its own places
@@ -30,10 +30,3 @@ def drop_over_capacity(ids: jax.Array) -> jax.Array:
     if PRIORITY == "choice":
         grouped_ids = grouped_ids.swapaxes(1, 2)
     return grouped_ids.reshape(ids.shape)
-
-
-def place_in_queue(queue: jax.Array, queues: int) -> jax.Array:
-    """How many earlier entries of `queue: int32[N]` are equal to each entry."""
-    sorted_queue, order = sort_by_key(queue, queues)
-    run_start = jnp.searchsorted(sorted_queue, queue).astype(jnp.int32)
-    return inverse_permutation(order) - run_start

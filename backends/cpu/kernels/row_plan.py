@@ -62,3 +62,10 @@ def inverse_permutation(permutation: jax.Array) -> jax.Array:
         .at[permutation]
         .set(index, unique_indices=True, mode="promise_in_bounds")
     )
+
+
+def place_in_queue(queue: jax.Array, queues: int) -> jax.Array:
+    """How many earlier entries of `queue: int32[N]` are equal to each entry."""
+    sorted_queue, order = sort_by_key(queue, queues)
+    run_start = jnp.searchsorted(sorted_queue, queue).astype(jnp.int32)
+    return inverse_permutation(order) - run_start

@@ -88,9 +88,7 @@ def _panels(a: Any, b: Any, chunk: int) -> Any:
     def body(a: Any, b: Any, o: Any) -> None:
         for i in range(m // chunk):
             rows = slice(i * chunk, (i + 1) * chunk)
-            o[rows, :] = jnp.dot(
-                a[rows, :], b[...], preferred_element_type=jnp.float32
-            )
+            o[rows, :] = jnp.dot(a[rows, :], b[...], preferred_element_type=jnp.float32)
 
     return pl.pallas_call(
         body,

@@ -17,7 +17,9 @@ def expression_of(op: mlir.OpView, operands: Sequence[Text]) -> Text:
     render = _RENDER.get(op.operation.name)
     if render is None:
         raise UnsupportedByTarget(
-            target="cpu", what=op.operation.name, reason="it has no XLA form here"
+            target="every target",
+            what=op.operation.name,
+            reason="it has no XLA form here",
         )
     return render(op, operands)
 

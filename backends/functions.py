@@ -1,0 +1,219 @@
+"""A function of the final module as Python statements."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from backends.naming import Names, wanted_name
+from backends.op_text import axes_text, expression_of
+from backends.scalar_text import Text, expression, scalar_ops, statements, unpacked
+from ir import mlir
+from ir.op import attributes_of, result_types
+from ir.types import from_attribute
+
+_LONGEST_INLINE = 56
+_LARGEST_INLINE = 3
+
+
+@dataclass
+class Definitions:
+    """Functions that the statements call: activations and block programs, by text."""
+
+    names: Names
+    by_text: dict[str, str] = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, wanted: str, render: "Sequence[str]") -> str:
+        """Define a function whose text is render with '@' for its name; its name."""
+        template = "\n".join(render)
+        if template not in self.by_text:
+            name = self.names.give(wanted, 1 << 30, 0)
+            self.by_text[template] = name
+            self.texts.append(template.replace("@", name, 1))
+        return self.by_text[template]
+
+
+def map_texts(
+    op: mlir.OpView, operands: Sequence[Text], definitions: Definitions
+) -> list[Text]:
+    """The results of a `moe.map`: inline if it is short, else a call of a function."""
+    region = op.operation.regions[0]
+    block = region.blocks[0]
+    uses = [len(list(a.uses)) for a in block.arguments]
+    cheap = all(
+        n <= 1 or t.text.isidentifier() for n, t in zip(uses, operands, strict=True)
+    )
+    if cheap and scalar_ops(region) <= _LARGEST_INLINE:
+        return expression(region, list(operands))
+    names = (
+        ["x", "y", "z"]
+        if len(operands) <= 3
+        else [f"x{i}" for i in range(len(operands))]
+    )
+    names = names[: len(operands)]
+    lines, results = statements(region, names)
+    arguments = ", ".join(f"{n}: jax.Array" for n in names)
+    many = len(results) > 1
+    kind = "tuple[jax.Array, ...]" if many else "jax.Array"
+    body = [f"    {line}" for line in lines]
+    body.append(f"    return {', '.join(t.text for t in results)}")
+    name = attributes_of(op)["name"]
+    function = definitions.add(name, [f"def @({arguments}) -> {kind}:", *body])
+    call = f"{function}({', '.join(t.text for t in operands)})"
+    if many:
+        return [Text(f"{call}[{i}]") for i in range(len(results))]
+    return [Text(call)]
+
+
+class FunctionText(ABC):
+    """Writes one function of the module."""
+
+    def __init__(self, function: mlir.OpView, definitions: Definitions) -> None:
+        self.function = function
+        self.block = mlir.entry(function)
+        self.definitions = definitions
+        self.ops = list(self.block.operations)
+        self.position = {id_of(op): i for i, op in enumerate(self.ops)}
+        taken = definitions.names.reserved | set(definitions.names.holders)
+        self.names = Names(taken)
+        self.values: dict[mlir.Value, Text] = {}
+        self.lines: list[str] = []
+
+    def run(self) -> tuple[list[str], list[str]]:
+        """Names of the arguments, and the statements; the last value is `return`ed."""
+        arguments = []
+        for argument, fact in zip(
+            self.block.arguments, mlir.argument_facts(self.function), strict=True
+        ):
+            wanted = _argument_name(from_attribute(fact)) or mlir.name_of(
+                argument.location
+            )
+            name = self.names.give(wanted or "kept", 1 << 30, 0)
+            self.values[argument] = Text(name)
+            arguments.append(name)
+        for now, op in enumerate(self.ops[:-1]):
+            self.op(op, now)
+        return arguments, self.lines
+
+    def results(self) -> list[str]:
+        return [self.values[v].text for v in self.ops[-1].operation.operands]
+
+    def op(self, op: mlir.OpView, now: int) -> None:
+        operands = [self.operand(op, v) for v in op.operation.operands]
+        if op.operation.name == "kernel.grouped_matmul":
+            self.grouped(op, operands, now)
+            return
+        if op.operation.name == "moe.map":
+            texts = map_texts(op, operands, self.definitions)
+        else:
+            texts = [expression_of(op, operands)]
+        if len(texts) == 1:
+            self.settle(op, op.operation.results[0], texts[0], now)
+        else:
+            self.unpack(op, texts, now)
+
+    def unpack(self, op: mlir.OpView, texts: list[Text], now: int) -> None:
+        """Assign several results at once."""
+        names = []
+        for result in op.operation.results:
+            name = self.names.give(wanted_name(op), self.last_use(result), now)
+            self.values[result] = Text(name)
+            names.append(name)
+        self.lines.append(f"{', '.join(names)} = {unpacked(texts)}")
+
+    def last_use(self, value: mlir.Value) -> int:
+        users = (mlir.user(use) for use in value.uses)
+        return max((self.position.get(id_of(op), 1 << 30) for op in users), default=0)
+
+    def operand(self, op: mlir.OpView, value: mlir.Value) -> Text:
+        """A value's text; inside a map, NumPy's rules do the broadcasting."""
+        producer = mlir.producer(value)
+        if op.operation.name == "moe.map" and producer is not None:
+            return self.unspread(op, value, producer.opview)
+        return self.values[value]
+
+    def unspread(
+        self, op: mlir.OpView, value: mlir.Value, producer: mlir.OpView
+    ) -> Text:
+        if producer.operation.name != "stablehlo.broadcast_in_dim":
+            return self.values[value]
+        others = [v for v in op.operation.operands if v != value]
+        full = any(
+            (p := mlir.producer(v)) is None or p.name != "stablehlo.broadcast_in_dim"
+            for v in others
+        )
+        source = producer.operation.operands[0]
+        if not full or source not in self.values:
+            return self.values[value]
+        dims = mlir.int_array(mlir.attributes(producer)["broadcast_dimensions"])
+        rank = len(result_types(producer)[0].shape)
+        return axes_text(self.values[source], dims, rank)
+
+    def settle(self, op: mlir.OpView, result: mlir.Value, text: Text, now: int) -> None:
+        """Inline a short value used once; else assign it."""
+        users = [mlir.user(use) for use in result.uses]
+        if not users:
+            return
+        once = len(users) == 1 and users[0].operation.name != "kernel.grouped_matmul"
+        constant = (
+            op.operation.name == "stablehlo.constant" and not result_types(op)[0].shape
+        )
+        if constant or (
+            once and len(text.text) <= _LONGEST_INLINE and self.is_inner(op)
+        ):
+            self.values[result] = text
+            self.names.hold(text.text, self.last_use(result))
+            return
+        if op.operation.name == "stablehlo.broadcast_in_dim":
+            self.names.hold(text.text, self.last_use(result))
+        if self.only_spread(op, users):
+            self.values[result] = text
+            return
+        name = self.names.give(wanted_name(op), self.last_use(result), now)
+        self.values[result] = Text(name)
+        self.lines.append(f"{name} = {text.text}")
+
+    def is_inner(self, op: mlir.OpView) -> bool:
+        """Whether an op is part of a user's larger statement, or has no name."""
+        name = mlir.name_of(op.operation.location)
+        if not name:
+            return op.operation.name not in _OWN_LINE
+        later = self.ops[self.position[id_of(op)] + 1 :]
+        return any(mlir.name_of(other.operation.location) == name for other in later)
+
+    def only_spread(self, op: mlir.OpView, users: Sequence[mlir.OpView]) -> bool:
+        """A broadcast that only maps use is left to NumPy's rules."""
+        return op.operation.name == "stablehlo.broadcast_in_dim" and all(
+            user.operation.name == "moe.map" and len(user.operation.operands) > 1
+            for user in users
+        )
+
+    @abstractmethod
+    def grouped(self, op: mlir.OpView, operands: list[Text], now: int) -> None:
+        """Write a grouped matmul as this backend's kernels do it."""
+
+
+_OWN_LINE = {
+    "moe.softmax",
+    "moe.top_k",
+    "moe.assign",
+    "kernel.row_plan",
+    "kernel.combine",
+}
+
+
+def tuple_text(items: Sequence[str]) -> str:
+    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+
+
+def id_of(op: mlir.OpView) -> int:
+    """A key that is equal for every wrapper of one op."""
+    return hash(op.operation)
+
+
+def _argument_name(fact: dict[str, object]) -> str:
+    for key in ("moe.input", "moe.param", "moe.cotangent"):
+        if key in fact:
+            name = str(fact[key]).split(".")[-1]
+            return f"d_{name}" if key == "moe.cotangent" else name
+    return ""
