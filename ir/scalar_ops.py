@@ -66,7 +66,6 @@ SCALAR_OPS = (
     ScalarOp("abs", "stablehlo.abs", np.abs, "jnp.abs({0})"),
     ScalarOp("sign", "stablehlo.sign", np.sign, "jnp.sign({0})"),
     ScalarOp("exp", "stablehlo.exponential", np.exp, "jnp.exp({0})"),
-    ScalarOp("exp2", "chlo.exp2", np.exp2, "jnp.exp2({0})"),
     ScalarOp("expm1", "stablehlo.exponential_minus_one", np.expm1, "jnp.expm1({0})"),
     ScalarOp("log", "stablehlo.log", np.log, "jnp.log({0})"),
     ScalarOp("log1p", "stablehlo.log_plus_one", np.log1p, "jnp.log1p({0})"),

@@ -1,49 +1,36 @@
 """From a JAX equation to the regions of a `moe.map`: the function and its vjp.
 
 The function is traced by JAX at its real shapes; here it is rewritten over scalars, one
-stablehlo or chlo op for each primitive. The vjp is JAX's own, so custom derivatives of
-the user's functions are kept.
+stablehlo or chlo op for each primitive. The vjp is JAX's, so custom derivatives of the
+user's functions are kept; below them stand some rules of our own (`derivatives.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import core as jex
 
 from ir import mlir
 from ir.build import constant
 from ir.scalar_ops import BY_PRIMITIVE, COMPARISONS
 from ir.types import Tensor, to_mlir
+from moegen.derivatives import run
+from moegen.jaxprs import (
+    CALLS,
+    as_large_as_results,
+    called_jaxpr,
+    is_literal,
+    live_equations,
+    run_equation,
+)
 from moegen.session import dtype_name
 
-# Primitives that only call a jaxpr, and the parameter that holds it.
-CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
-    "remat": "jaxpr",
-    "checkpoint": "jaxpr",
-}
 _PLAIN = {"select_n", "convert_element_type", "integer_pow", "clamp", "copy", "copy_p"}
-# Primitives of newer versions of JAX that stand for several ops.
-_COMPOSED = {"one_minus_square", "log2"}
+# Primitives that stand for several ops, some of newer versions of JAX only.
+_COMPOSED = {"one_minus_square", "log2", "exp2", "polynomial"}
 _IDENTITY = {"copy", "copy_p", "stop_gradient", "optimization_barrier"}
-
-
-def called_jaxpr(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
-    """The jaxpr that a call-like equation runs, with its constants; None if none."""
-    key = CALLS.get(eqn.primitive.name)
-    if key is None:
-        return None
-    inner = eqn.params[key]
-    return (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
 
 
 def offender(eqn: Any) -> str | None:
@@ -93,10 +80,6 @@ def _spreads_to(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
     return len(small) == len(large) and all(a in (1, b) for a, b in pairs)
 
 
-def is_literal(variable: Any) -> bool:
-    return isinstance(variable, jex.Literal)
-
-
 @dataclass(frozen=True)
 class Region:
     """A jaxpr over equal shapes, to be written as a region over scalars."""
@@ -115,8 +98,8 @@ class Region:
 
 def function_region(eqn: Any, operands: Sequence[Any]) -> Region:
     """The equation itself as a region."""
-    structs = [_struct(v, eqn) for v in operands]
-    closed = jax.make_jaxpr(_callable(eqn))(*structs)
+    structs = [as_large_as_results(v, eqn) for v in operands]
+    closed = jax.make_jaxpr(lambda *xs: run_equation(eqn, xs))(*structs)
     return Region(closed.jaxpr, closed.consts, tuple(map(_scalar, operands)))
 
 
@@ -129,32 +112,17 @@ def vjp_region(eqn: Any, operands: Sequence[Any]) -> Region | None:
     floats = [i for i, v in enumerate(operands) if _is_float(v)]
     if not floats or not all(map(_is_float, eqn.outvars)):
         return None
-    function = _callable(eqn)
 
     def pullback(primals: list[Any], cotangents: list[Any]) -> list[Any]:
-        _, back = jax.vjp(lambda *xs: list(function(*xs)), *primals)
+        _, back = jax.vjp(lambda *xs: run(eqn, xs), *primals)
         gradients = back(cotangents)
         return [gradients[i] for i in floats]
 
-    primals = [_struct(v, eqn) for v in operands]
-    cotangents = [_struct(v, eqn) for v in eqn.outvars]
+    primals = [as_large_as_results(v, eqn) for v in operands]
+    cotangents = [as_large_as_results(v, eqn) for v in eqn.outvars]
     closed = jax.make_jaxpr(pullback)(primals, cotangents)
     inputs = tuple(map(_scalar, (*operands, *eqn.outvars)))
     return Region(closed.jaxpr, closed.consts, inputs)
-
-
-def _callable(eqn: Any) -> Callable[..., list[Any]]:
-    """The equation as a function of its operands that are not literals."""
-    inputs = [v for v in eqn.invars if not is_literal(v)]
-    structs = [_struct(v, eqn) for v in inputs]
-    shell = jax.make_jaxpr(lambda *xs: [xs[0]] * len(eqn.outvars))(*structs)
-    jaxpr = shell.jaxpr.replace(invars=inputs, outvars=list(eqn.outvars), eqns=[eqn])
-    return cast(Callable[..., list[Any]], jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, [])))
-
-
-def _struct(variable: Any, eqn: Any) -> jax.ShapeDtypeStruct:
-    """A variable's dtype at the shape of the equation's results."""
-    return jax.ShapeDtypeStruct(eqn.outvars[0].aval.shape, variable.aval.dtype)
 
 
 def _scalar(variable: Any) -> Tensor:
@@ -200,14 +168,8 @@ class _Emitter:
             return [self.op("stablehlo.convert", operands, dtype)]
         if name == "integer_pow":
             return [self.power(operands[0], eqn.params["y"], dtype)]
-        if name == "one_minus_square":
-            one = constant(Tensor((), dtype), 1, self.location)
-            squared = self.op("stablehlo.multiply", [*operands, *operands], dtype)
-            return [self.op("stablehlo.subtract", [one, squared], dtype)]
-        if name == "log2":
-            scale = constant(Tensor((), dtype), 1 / np.log(2.0), self.location)
-            natural = self.op("stablehlo.log", operands, dtype)
-            return [self.op("stablehlo.multiply", [natural, scale], dtype)]
+        if name in _COMPOSED:
+            return [self.composed(name, operands, dtype)]
         if name == "select_n":
             predicate, other, chosen = operands
             return [self.op("stablehlo.select", [predicate, chosen, other], dtype)]
@@ -234,6 +196,30 @@ class _Emitter:
     def constant(self, value: Any, dtype: Any) -> mlir.Value:
         return constant(Tensor((), dtype_name(dtype)), value, self.location)
 
+    def composed(self, name: str, operands: list[mlir.Value], dtype: str) -> mlir.Value:
+        """A primitive of `_COMPOSED`."""
+        x = operands[0]
+        kind = Tensor((), dtype)
+        if name == "one_minus_square":
+            one = constant(kind, 1, self.location)
+            below = self.op("stablehlo.subtract", [one, x], dtype)
+            above = self.op("stablehlo.add", [one, x], dtype)
+            return self.op("stablehlo.multiply", [below, above], dtype)
+        if name == "log2":
+            natural = self.op("stablehlo.log", [x], dtype)
+            scale = constant(kind, np.log(2.0), self.location)
+            return self.op("stablehlo.divide", [natural, scale], dtype)
+        if name == "exp2":
+            scale = constant(kind, np.log(2.0), self.location)
+            natural = self.op("stablehlo.multiply", [x, scale], dtype)
+            return self.op("stablehlo.exponential", [natural], dtype)
+        # A polynomial by Horner's rule; its constant coefficient comes first.
+        *rest, result = operands[1:]
+        for coefficient in reversed(rest):
+            product = self.op("stablehlo.multiply", [result, x], dtype)
+            result = self.op("stablehlo.add", [product, coefficient], dtype)
+        return result
+
     def power(self, base: mlir.Value, exponent: int, dtype: str) -> mlir.Value:
         """base ** exponent by repeated products, as XLA expands it."""
         if exponent < 0:
@@ -246,14 +232,3 @@ class _Emitter:
         for _ in range(exponent - 1):
             result = self.op("stablehlo.multiply", [result, base], dtype)
         return result
-
-
-def live_equations(jaxpr: Any) -> list[Any]:
-    """The equations whose results reach the jaxpr's outputs, in order."""
-    needed = {v for v in jaxpr.outvars if not is_literal(v)}
-    kept = []
-    for eqn in reversed(jaxpr.eqns):
-        if any(v in needed for v in eqn.outvars):
-            kept.append(eqn)
-            needed.update(v for v in eqn.invars if not is_literal(v))
-    return kept[::-1]

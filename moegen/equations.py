@@ -17,16 +17,16 @@ from ir.errors import (
     Where,
 )
 from ir.op import OPS, build
+from ir.scalar_ops import BY_PRIMITIVE
 from ir.types import Tensor, to_attribute, to_mlir
 from moegen.elementwise import (
-    called_jaxpr,
+    Region,
     function_region,
     is_elementwise,
-    is_literal,
-    live_equations,
     offender,
     vjp_region,
 )
+from moegen.jaxprs import called_jaxpr, is_literal, live_equations
 from moegen.primitives import ON_ROWS
 from moegen.session import dtype_name
 from moegen.structural import STRUCTURAL
@@ -87,6 +87,8 @@ class Converter:
             self.own_op(eqn, where)
         elif is_elementwise(eqn):
             self.map(eqn, where)
+        elif name in BY_PRIMITIVE and all(map(is_literal, eqn.invars)):
+            self.values[eqn.outvars[0]] = _folded(eqn)
         else:
             self.refuse_on_rows(eqn, where)
             self.other(eqn, where)
@@ -139,6 +141,7 @@ class Converter:
         regions = (function_region(eqn, operands), vjp_region(eqn, operands))
         for region, emitted in zip(made.regions, regions, strict=True):
             if emitted is not None:
+                _refuse_unknown(emitted, name, where)
                 block = mlir.add_block(region, [to_mlir(t) for t in emitted.inputs])
                 emitted.emit(block, location)
         self.values.update(zip(eqn.outvars, made.results, strict=True))
@@ -233,6 +236,14 @@ def _built(
         raise type(error)(where, **error.facts) from None
 
 
+def _refuse_unknown(region: Region, name: str, where: Where | None) -> None:
+    """Raise for a custom derivative that is made of something else than scalar ops."""
+    for eqn in live_equations(region.jaxpr):
+        primitive = offender(eqn)
+        if primitive is not None:
+            raise UnsupportedFunction(where, name=name, primitive=primitive)
+
+
 def _spreads(eqn: Any) -> bool:
     return eqn.primitive.name == "broadcast_in_dim" or offender(eqn) is None
 
@@ -246,6 +257,16 @@ def _function_name(eqn: Any) -> str:
     if not name and len(inner[0].eqns) == 1:
         return _function_name(inner[0].eqns[0])
     return name or str(eqn.primitive.name)
+
+
+def _folded(eqn: Any) -> mlir.Value:
+    """A function of literals alone, as a constant."""
+    aval = eqn.outvars[0].aval
+    kind = Tensor(aval.shape, dtype_name(aval.dtype))
+    wide = np.float64 if kind.is_float else np.dtype(kind.dtype)
+    known = [np.asarray(v.val).astype(wide) for v in eqn.invars]
+    value = BY_PRIMITIVE[eqn.primitive.name].numpy(*known)
+    return constant(kind, value, mlir.located("", None))
 
 
 def _dense(array: np.ndarray) -> mlir.Value:

@@ -24,8 +24,8 @@ from ir.errors import (
     nearest,
 )
 from ir.types import Tensor, to_attribute, to_mlir
-from moegen.elementwise import live_equations
 from moegen.equations import Converter
+from moegen.jaxprs import live_equations
 from moegen.places import assigned_name, place_of_error, place_of_frames
 from moegen.session import Session, dtype_name, tracing
 from moegen.signature import Layer, Signature, read_signature
