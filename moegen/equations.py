@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ir import mlir
@@ -263,8 +264,9 @@ def _folded(eqn: Any) -> mlir.Value:
     """A function of literals alone, as a constant."""
     aval = eqn.outvars[0].aval
     kind = Tensor(aval.shape, dtype_name(aval.dtype))
-    wide = np.float64 if kind.is_float else np.dtype(kind.dtype)
-    known = [np.asarray(v.val).astype(wide) for v in eqn.invars]
+    known = [np.asarray(v.val) for v in eqn.invars]
+    if jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.floating):
+        known = [array.astype(np.float64) for array in known]
     value = BY_PRIMITIVE[eqn.primitive.name].numpy(*known)
     return constant(kind, value, mlir.located("", None))
 

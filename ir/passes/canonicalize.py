@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ir import mlir
-from ir.build import constant, convert
+from ir.build import constant
 from ir.op import attributes_of, build
 from ir.passes.base import Pass
 from ir.scalar_ops import BY_OP
@@ -17,8 +17,8 @@ from ir.types import from_attribute, from_mlir, to_attribute
 class Canonicalize(Pass):
     """Bring every function to its plainest form; running it again changes nothing.
 
-    Conversions of a dispatched tensor move behind the dispatch, so that rows are
-    fetched in the narrower dtype.
+    Conversions of a dispatched tensor to a wider dtype move behind the dispatch, so
+    that rows are fetched in the narrower one.
     """
 
     name: ClassVar[str] = "canonicalize"
@@ -40,29 +40,50 @@ class Canonicalize(Pass):
 
 
 def _sink_conversions(block: mlir.Block) -> None:
-    """dispatch(convert(x)) -> convert(dispatch(x))."""
+    """dispatch(convert(x)) -> convert(dispatch(x)), where x is the narrower."""
     for op in list(block.operations):
         if op.operation.name != "moe.dispatch":
             continue
         x, choice = op.operation.operands
         source = mlir.producer(x)
-        if source is None or not _converts(source):
+        if source is None or not _widens(source):
             continue
         with mlir.InsertionPoint(op):
             at = op.operation.location
             (rows,) = build(
                 "moe.dispatch", [source.operands[0], choice], at, **attributes_of(op)
             )
-            wanted = from_mlir(op.operation.results[0].type).dtype
-            rows = convert(rows, wanted, at)
-        op.operation.results[0].replace_all_uses_with(rows)
+            converted = _copied_map(source, rows, op.operation.results[0].type)
+        op.operation.results[0].replace_all_uses_with(converted)
 
 
-def _converts(op: mlir.Operation) -> bool:
+def _copied_map(
+    source: mlir.Operation, rows: mlir.Value, kind: mlir.Type
+) -> mlir.Value:
+    """A map of one operand and one result on another operand, with its vjp."""
+    made = mlir.create(
+        source.name, [rows], [kind], mlir.attributes(source), source.location, regions=2
+    )
+    for old, new in zip(source.regions, made.regions, strict=True):
+        for inner in old.blocks:
+            target = mlir.add_block(new, [a.type for a in inner.arguments])
+            yielded = mlir.copy_region(old, target, list(target.arguments))
+            with mlir.InsertionPoint(target):
+                mlir.create("moe.yield", yielded, [], None, source.location)
+    return made.results[0]
+
+
+def _widens(op: mlir.Operation) -> bool:
+    """Whether an op is a conversion from a narrower to a wider floating point."""
     if op.name != "moe.map" or len(op.operands) != 1:
         return False
     names = [inner.operation.name for inner in op.regions[0].blocks[0].operations]
-    return names == ["stablehlo.convert", "moe.yield"]
+    before, after = (from_mlir(v.type) for v in (op.operands[0], op.results[0]))
+    wider = _BYTES.get(after.dtype, 0) > _BYTES.get(before.dtype, 8)
+    return names == ["stablehlo.convert", "moe.yield"] and wider
+
+
+_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 def _fold(block: mlir.Block) -> None:
@@ -74,8 +95,11 @@ def _fold(block: mlir.Block) -> None:
         result = op.operation.results[0]
         known = [_constant_of(value) for value in op.operation.operands]
         if all(value is not None for value in known):
-            kind = from_mlir(result.type)
-            dtype = np.float64 if kind.is_float else np.dtype(kind.dtype)
+            kind, given = (
+                from_mlir(result.type),
+                from_mlir(op.operation.operands[0].type),
+            )
+            dtype = np.float64 if given.is_float else np.dtype(given.dtype)
             with np.errstate(all="ignore"):
                 folded = row.numpy(*(np.asarray(v, dtype) for v in known))
             with mlir.InsertionPoint(op):

@@ -19,8 +19,9 @@ from ir.build import (
     op,
     reduce,
 )
+from ir.errors import IllegalIR
 from ir.mlir import Value
-from ir.op import build
+from ir.op import build, place_of
 from ir.types import Tensor, from_attribute, from_mlir, to_attribute
 
 Pairs = Iterator[tuple[Value, Value]]
@@ -157,10 +158,15 @@ def _scaled(rows: Value, gate: Value, at: Any) -> Value:
 def _map(made: Any, facts: Any, cts: Any, primal: Primal, at: Any) -> Pairs:
     """The vjp region becomes a map of its own, on the operands that it reads."""
     region = made.operation.regions[1]
+    operands = list(made.operation.operands)
     if not len(region.blocks):
+        if any(from_mlir(v.type).is_float for v in operands):
+            reason = f"the map '{facts['name']}' has a cotangent and no vjp"
+            raise IllegalIR(
+                place_of(made), op="moe.map", after="in derive-backward", reason=reason
+            )
         return
     block = region.blocks[0]
-    operands = list(made.operation.operands)
     *_, last = block.operations
     floats = [v for v in operands if from_mlir(v.type).is_float]
     used = [i for i, a in enumerate(block.arguments) if len(list(a.uses))]
