@@ -1,0 +1,1 @@
+"""What the shipped layers emit, as hashes and one text, and how to renew them."""
