@@ -22,17 +22,21 @@ def block_function(
     `own` [rows, 1] marks the rows that are the expert's; sums over rows leave the
     others out, so that nothing in them, not even a NaN, counts.
     """
-    return _BlockText(op, map_texts).run()
+    return BlockText(op, map_texts).run()
 
 
-class _BlockText:
+class BlockText:
+    """Writes the ops of a block program as statements."""
+
     def __init__(self, op: mlir.OpView, map_texts: MapTexts) -> None:
         self.op = op
         self.map_texts = map_texts
         self.block = op.operation.regions[0].blocks[0]
         self.ops = list(self.block.operations)
         self.position = {hash(op.operation): i for i, op in enumerate(self.ops)}
-        self.by_columns = attributes_of(op)["schedule"]["by_columns"]
+        told = attributes_of(op)
+        self.kinds: list[str] = told["operands"]
+        self.by_columns = told["schedule"].get("by_columns", False)
         self.rows = "columns" if self.by_columns else "rows"
         self.names = Names({"own", "rows", "columns", "weights"})
         self.values: dict[mlir.Value, Text] = {}
@@ -51,7 +55,7 @@ class _BlockText:
         yielded = self.ops[-1].operation.operands
         for value, kind in zip(yielded, told["results"], strict=True):
             made[kind].append(self.values[value].text)
-        results = ", ".join(_tuple(made[kind]) for kind in ("row", "weight"))
+        results = ", ".join(tuple_text(made[kind]) for kind in ("row", "weight"))
         return [
             f"def @({_ARGUMENTS.format(rows=self.rows)}) -> tuple[Arrays, Arrays]:",
             *(f"    {line}" for line in (*self.lines, f"return {results}")),
@@ -64,12 +68,12 @@ class _BlockText:
         for argument, kind, outer in zip(
             self.block.arguments, kinds, operands, strict=True
         ):
-            name = self.names.give(_argument_name(outer, kind), 1 << 30, 0)
+            name = self.names.give(argument_name(outer, kind), 1 << 30, 0)
             self.values[argument] = Text(name)
             unpacked["weights" if kind == "weight" else self.rows].append(name)
         for source, names in unpacked.items():
             if names:
-                left = _tuple(names) if len(names) == 1 else ", ".join(names)
+                left = tuple_text(names) if len(names) == 1 else ", ".join(names)
                 self.lines.append(f"{left} = {source}")
 
     def statement(self, op: mlir.OpView, now: int) -> None:
@@ -84,7 +88,7 @@ class _BlockText:
             return
         names = []
         for result in results:
-            name = self.names.give(_value_name(op), self.last_use(result, now), now)
+            name = self.names.give(value_name(op), self.last_use(result, now), now)
             self.values[result] = Text(name)
             names.append(name)
         self.lines.append(f"{', '.join(names)} = {unpacked(texts)}")
@@ -102,7 +106,7 @@ class _BlockText:
             self.values[result] = text
             self.names.hold(text.text, self.last_use(result, now))
             return
-        name = self.names.give(_value_name(op), self.last_use(result, now), now)
+        name = self.names.give(value_name(op), self.last_use(result, now), now)
         self.values[result] = Text(name)
         self.lines.append(f"{name} = {text.text}")
 
@@ -142,19 +146,19 @@ class _BlockText:
         return Text(f"jnp.where(own, {text.text}, 0)")
 
 
-def _value_name(op: mlir.OpView) -> str:
+def value_name(op: mlir.OpView) -> str:
     title = op.operation.name.split(".")[-1]
     if title == "outer":
         return "d_weights"
     return mlir.name_of(op.operation.location) or wanted_name(op)
 
 
-def _argument_name(outer: mlir.Value, kind: str) -> str:
+def argument_name(outer: mlir.Value, kind: str) -> str:
     producer = mlir.producer(outer)
     location = producer.location if producer is not None else outer.location
     name = mlir.name_of(location)
     return name or {"token": "x", "choice": "gate", "row": "kept", "weight": "w"}[kind]
 
 
-def _tuple(items: Sequence[str]) -> str:
+def tuple_text(items: Sequence[str]) -> str:
     return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"

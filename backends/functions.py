@@ -202,10 +202,6 @@ _OWN_LINE = {
 }
 
 
-def tuple_text(items: Sequence[str]) -> str:
-    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
-
-
 def id_of(op: mlir.OpView) -> int:
     """A key that is equal for every wrapper of one op."""
     return hash(op.operation)

@@ -1,7 +1,7 @@
 """The compiler, as prose: from a layer function to a loaded module.
 
 trace -> canonicalize -> derive-backward -> canonicalize -> fuse -> canonicalize
-      -> schedule -> emit -> load
+      [-> cut -> canonicalize] -> schedule -> emit -> load
 """
 
 from collections.abc import Callable, Mapping
@@ -27,6 +27,8 @@ ORDER = (
     "schedule",
 )
 
+CUT = ("cut", "canonicalize")  # for targets that cannot hold an expert's whole chain
+
 Seen = Callable[[str, mlir.Module], None]
 
 
@@ -36,12 +38,14 @@ def compile(
     dtype: str = "float32",
     cache: Path | None = None,
     on_stage: Seen | None = None,
+    interpret: bool = False,
     **sizes: Any,
 ) -> Op:
     """Compile a layer for a target at the given sizes.
 
     `dtype` is that of activations and of parameters that name none. `cache` is the
     folder of emitted modules; `on_stage(name, module)` sees the IR after each stage.
+    With `interpret` an accelerator's module runs on any machine, slowly.
     Raises a `LayerError` at the user's line, `UnknownTarget`, `CacheUnusable`.
     """
     chosen = find_target(target)
@@ -56,20 +60,25 @@ def compile(
     verify(module, "after trace")
     see("trace", module)
     module = lower(module, chosen, see)
-    source = chosen.emit(module)
+    source = chosen.emit(module, interpret)
     path = store(source, mlir.string(module.operation, "sym_name"), cache)
     return Op(module, stages, source, path, load(path), target)
 
 
 def lower(module: mlir.Module, target: Target, see: Seen) -> mlir.Module:
-    """Run the passes of `ORDER` for a target."""
+    """Run the passes for a target."""
     passes = [
         make_pass(
             name, {"target": target.name} if name == "schedule" else {}, ALL_PASSES
         )
-        for name in ORDER
+        for name in order_for(target)
     ]
     return run_passes(module, passes, see)
+
+
+def order_for(target: Target) -> tuple[str, ...]:
+    """The passes for a target, in order."""
+    return (*ORDER[:-1], *CUT, ORDER[-1]) if target.cuts else ORDER
 
 
 def _numbered(name: str, stages: Mapping[str, str]) -> str:
@@ -78,4 +87,4 @@ def _numbered(name: str, stages: Mapping[str, str]) -> str:
     return f"{name}#{times + 1}" if times else name
 
 
-__all__ = ["ALL_PASSES", "ORDER", "compile", "lower"]
+__all__ = ["ALL_PASSES", "ORDER", "compile", "lower", "order_for"]

@@ -1,7 +1,7 @@
 """A function of the final module, with grouped matmuls run by the CPU's kernels."""
 
-from backends.block_text import block_function
-from backends.functions import FunctionText, map_texts, tuple_text
+from backends.block_text import block_function, tuple_text
+from backends.functions import FunctionText, map_texts
 from backends.scalar_text import Text
 from ir import mlir
 from ir.op import attributes_of, operand_types

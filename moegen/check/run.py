@@ -63,12 +63,20 @@ class _Compiled:
     target: str
     dtype: str
     cache: Path | None
+    interpret: bool
     made: dict[str, tuple[Op, Program]] = field(default_factory=dict)
 
     def at(self, sizes: Mapping[str, Any]) -> tuple[Op, Program]:
         key = repr(sorted(sizes.items()))
         if key not in self.made:
-            op = compile(self.layer, self.target, self.dtype, self.cache, **sizes)
+            op = compile(
+                self.layer,
+                self.target,
+                self.dtype,
+                self.cache,
+                interpret=self.interpret,
+                **sizes,
+            )
             self.made[key] = (op, jax.jit(_program(op)))
         return self.made[key]
 
@@ -82,15 +90,16 @@ def check(
     seed: int = 0,
     reruns: int = 100,
     cache: Path | None = None,
+    interpret: bool = False,
 ) -> list[Case]:
     """Compare a layer with the oracle under each routing; `sizes` win over small ones.
 
+    With `interpret` an accelerator's module runs on this machine, slowly.
     The first routing that applies also proves the oracle's gradient by finite
     differences, runs `forward` alone, and is rerun `reruns` times, bit for bit.
     """
-    return list(
-        check_each(layer, target, dtype, sizes or {}, routings, seed, reruns, cache)
-    )
+    facts = (layer, target, dtype, sizes or {}, routings, seed, reruns, cache)
+    return list(check_each(*facts, interpret))
 
 
 def check_each(
@@ -102,10 +111,11 @@ def check_each(
     seed: int,
     reruns: int,
     cache: Path | None,
+    interpret: bool = False,
 ) -> Iterator[Case]:
     """`check`, one case at a time."""
     signature = read_signature(layer, sizes)
-    compiled = _Compiled(layer, target, dtype, cache)
+    compiled = _Compiled(layer, target, dtype, cache, interpret)
     main = True
     for name in routings:
         routing = ROUTINGS[name]

@@ -28,6 +28,11 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--reruns", type=int, default=100, help="bit-equal reruns to ask for (100)"
     )
+    parser.add_argument(
+        "--interpret",
+        action="store_true",
+        help="run an accelerator's kernels as XLA code, on this machine",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -48,6 +53,7 @@ def _cases(arguments: argparse.Namespace) -> "list[Case]":
     from moegen.check.run import check_each
     from moegen.layers import SHIPPED, find_layer
 
+    _require_device(arguments.target, arguments.interpret)
     for name in arguments.routing or ():
         if name not in ROUTINGS:
             close = nearest(name, list(ROUTINGS))
@@ -66,11 +72,24 @@ def _cases(arguments: argparse.Namespace) -> "list[Case]":
             arguments.seed,
             arguments.reruns,
             arguments.cache,
+            arguments.interpret,
         ):
             found.append(case)
             if sys.stderr.isatty():
                 log(f"... {case.layer} {case.routing}: {_verdict(case)}")
     return found
+
+
+def _require_device(target: str, interpret: bool) -> None:
+    """Refuse to run an accelerator's kernels where there is none."""
+    import jax
+
+    from ir.errors import BadArgument
+
+    here = jax.default_backend()
+    if not interpret and here != "tpu" and target.startswith("tpu"):
+        reason = f"this machine has no {target} (JAX runs on {here}): add --interpret"
+        raise BadArgument(reason=reason)
 
 
 def _verdict(case: "Case") -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16")
 # Names that `moegen.compile` keeps for itself.
-_TAKEN = ("layer", "target", "dtype", "cache", "on_stage")
+_TAKEN = ("layer", "target", "dtype", "cache", "on_stage", "interpret")
 
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:

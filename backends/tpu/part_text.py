@@ -1,0 +1,80 @@
+"""A part of a block program as a Python function: a prologue, an epilogue, a side."""
+
+from collections.abc import Sequence
+
+from backends.block_text import (
+    BlockText,
+    MapTexts,
+    argument_name,
+    tuple_text,
+    value_name,
+)
+from backends.scalar_text import Text
+from ir import mlir
+from ir.mlir import Value
+
+# Names of a function's arguments, each with the values that it holds.
+Sources = Sequence[tuple[str, Sequence[Value]]]
+
+
+class PartText(BlockText):
+    """Writes the ops between some values of a block and some others."""
+
+    def __init__(
+        self,
+        op: mlir.OpView,
+        map_texts: MapTexts,
+        sources: Sources,
+        wanted: Sequence[Value],
+    ) -> None:
+        super().__init__(op, map_texts)
+        self.sources = sources
+        self.wanted = wanted
+        self.names.reserved |= {name for name, _ in sources}
+
+    def function(self, single: bool = False) -> list[str]:
+        """`def @(...)`: a tuple of the wanted values, or the one if `single`."""
+        for name, held in self.sources:
+            self.unpack(name, held)
+        needed = self.needed()
+        for now, op in enumerate(self.ops[:-1]):
+            if hash(op.operation) in needed:
+                self.statement(op, now)
+        texts = [self.values[v].text for v in self.wanted]
+        arguments = ", ".join(f"{name}: Arrays" for name, _ in self.sources)
+        kind = "jax.Array" if single else "Arrays"
+        result = texts[0] if single else tuple_text(texts)
+        lines = (*self.lines, f"return {result}")
+        return [f"def @({arguments}) -> {kind}:", *(f"    {line}" for line in lines)]
+
+    def unpack(self, source: str, held: Sequence[Value]) -> None:
+        """Name the values that an argument holds."""
+        names = []
+        for value in held:
+            name = self.names.give(self.name_of(value), 1 << 30, 0)
+            self.values[value] = Text(name)
+            names.append(name)
+        if names:
+            left = tuple_text(names) if len(names) == 1 else ", ".join(names)
+            self.lines.append(f"{left} = {source}")
+
+    def name_of(self, value: Value) -> str:
+        producer = mlir.producer(value)
+        if producer is not None:
+            return value_name(producer.opview)
+        position = list(self.block.arguments).index(value)
+        outer = self.op.operation.operands[position + 1]
+        return argument_name(outer, self.kinds[position])
+
+    def needed(self) -> set[int]:
+        """The ops that make the wanted values from the sources."""
+        found: set[int] = set()
+        waiting = [v for v in self.wanted if v not in self.values]
+        while waiting:
+            value = waiting.pop()
+            producer = mlir.producer(value)
+            if value in self.values or producer is None or hash(producer) in found:
+                continue
+            found.add(hash(producer))
+            waiting.extend(producer.operands)
+        return found
