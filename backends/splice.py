@@ -75,14 +75,39 @@ def fold_branches(text: str, constants: Mapping[str, Any]) -> str:
             return text
         node, truth = found
         lines = text.split("\n")
-        taken = node.body if truth else node.orelse
-        body: list[str] = []
-        if taken:
-            inner = lines[taken[0].lineno - 1 : taken[-1].end_lineno]
-            shift = taken[0].col_offset - node.col_offset
-            body = [line[shift:] if line.strip() else line for line in inner]
-        lines[node.lineno - 1 : node.end_lineno] = body
+        indent = " " * node.col_offset
+        if lines[node.lineno - 1].startswith(f"{indent}elif "):
+            kept = _later_branch(node, truth, lines, indent)
+        else:
+            kept = _first_branch(node, truth, lines)
+        lines[node.lineno - 1 : node.end_lineno] = kept
         text = "\n".join(lines)
+
+
+def _first_branch(node: ast.If, truth: bool, lines: list[str]) -> list[str]:
+    """What is left of an `if`: the taken branch, where the `if` stood."""
+    taken = node.body if truth else node.orelse
+    if not taken:
+        return []
+    inner = lines[taken[0].lineno - 1 : taken[-1].end_lineno]
+    if _is_elif(taken, lines):
+        return [inner[0].replace("elif ", "if ", 1), *inner[1:]]
+    shift = taken[0].col_offset - node.col_offset
+    return [line[shift:] if line.strip() else line for line in inner]
+
+
+def _later_branch(
+    node: ast.If, truth: bool, lines: list[str], indent: str
+) -> list[str]:
+    """What is left of an `elif` behind an `if` that stays."""
+    end = node.body[-1].end_lineno or node.lineno
+    if truth:
+        return [f"{indent}else:", *lines[node.lineno : end]]
+    return lines[end : node.end_lineno]
+
+
+def _is_elif(branch: list[ast.stmt], lines: list[str]) -> bool:
+    return lines[branch[0].lineno - 1].lstrip().startswith("elif ")
 
 
 def _foldable(
