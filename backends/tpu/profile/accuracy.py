@@ -133,7 +133,7 @@ def measured(case: Case, record: dict[str, Any], clock: float) -> float:
     """The published time in cycles; the host's dispatch taken off."""
     if "measured_cycles" in record:
         return float(record["measured_cycles"])
-    seconds = record["measured_us"] * 1e-6
+    seconds = float(record["measured_us"]) * 1e-6
     return (seconds - (_V5E_DISPATCH if case.kind == "host" else 0.0)) * clock
 
 
@@ -175,7 +175,8 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     records = {r["id"]: r for r in json.loads(given.measured.read_text())["records"]}
     cases = tuple(c for c in CASES if given.only in f"{c.group} {c.function}")
-    table, errors = [], {}
+    table = []
+    errors: dict[tuple[str, str], list[float]] = {}
     for case, told, guess in rows(records, cases, given.cache, given.python):
         error = guess / told - 1
         half = "test" if int(case.record[2:]) % 2 else "calibrate"
@@ -188,8 +189,8 @@ def main(arguments: list[str]) -> None:
         (*key, len(found), 100 * median(found), 100 * max(found))
         for key, found in sorted(errors.items())
     ]
-    heads = ("group", "half", "n", "median %", "worst %")
-    print("\n" + tabulate(summary, heads, floatfmt=".1f"))
+    columns = ("group", "half", "n", "median %", "worst %")
+    print("\n" + tabulate(summary, columns, floatfmt=".1f"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,66 @@
+"""Emitted TPU modules: interpreted against the oracle, compiled by libtpu."""
+
+import ast
+import importlib.util
+
+import pytest
+
+import moegen
+from backends.tpu.compile import Argument, Job, compile_many
+from moegen.check import check
+from moegen.layers import SHIPPED, find_layer
+from tests.moegen.small import small
+
+LAYERS = list(SHIPPED)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_an_interpreted_layer_agrees_with_the_oracle(name, tmp_path):
+    cases = check(
+        find_layer(name),
+        target="tpu-v5e",
+        sizes=small(name),
+        routings=["balanced", "zipf"],
+        reruns=1,
+        cache=tmp_path,
+        interpret=True,
+    )
+    assert any(case.findings for case in cases)
+    assert [f for case in cases for f in case.findings if not f.ok] == []
+
+
+def test_a_module_imports_only_jax_and_its_rounding_is_the_weights(tmp_path):
+    sizes = small("glam")
+    op = moegen.compile(
+        find_layer("glam"), "tpu-v4", "bfloat16", cache=tmp_path, **sizes
+    )
+    imported = {
+        (node.module or "").split(".")[0]
+        for node in ast.walk(ast.parse(op.source))
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert imported <= {"collections", "typing", "jax"}
+    assert "COMPUTE_DTYPE = jnp.bfloat16" in op.source
+    assert "INTERPRET = False" in op.source
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
+def test_libtpu_takes_a_layer_on_all_chips(tmp_path):
+    jobs = []
+    sizes = {"tokens": 256, "model": 128, "hidden": 256, "experts": 8}
+    for target in ("tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu7x"):
+        op = moegen.compile(
+            find_layer("hash"), target, "bfloat16", cache=tmp_path, **sizes
+        )
+        path = tmp_path / f"{target}.py"
+        call = "forward({'wi': wi, 'wo': wo}, x, ids)"
+        path.write_text(f"{op.source}\n\ndef run(x, ids, wi, wo):\n    return {call}\n")
+        held = [fact.tensor for fact in op.inputs.values()] + list(
+            op.parameters.values()
+        )
+        arguments = tuple(Argument(t.dtype, tuple(t.shape)) for t in held)
+        jobs.append(Job(target.removeprefix("tpu-"), str(path), "run", arguments))
+    for job, outcome in zip(jobs, compile_many(jobs), strict=True):
+        assert outcome.legal, f"{job.chip}: {outcome.reason}"
