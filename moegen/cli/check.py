@@ -40,9 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Check one layer, or all that ship; exit 1 if any tensor is beyond its bound."""
     cases = _cases(arguments)
     if arguments.json:
-        print_json({"cases": [_row(case) for case in cases], "obtained": _obtained()})
+        print_json(
+            {"cases": [_row(case) for case in cases], "obtained": _obtained(arguments)}
+        )
     else:
-        _print(cases)
+        _print(cases, _obtained(arguments))
     return DONE if all(case.ok for case in cases) else NO
 
 
@@ -114,7 +116,7 @@ def _row(case: "Case") -> dict[str, Any]:
     }
 
 
-def _print(cases: "Sequence[Case]") -> None:
+def _print(cases: "Sequence[Case]", obtained: str) -> None:
     from tabulate import tabulate
 
     shown = ("layer", "dtype", "routing", "worst tensor", "error", "bound", "verdict")
@@ -136,14 +138,17 @@ def _print(cases: "Sequence[Case]") -> None:
     skipped = sum(bool(case.skipped) for case in cases)
     applied = len(cases) - skipped
     print(f"\n{applied} cases, {len(wrong)} findings beyond their bound; ", end="")
-    print(f"{skipped} routings do not apply. {_obtained()}")
+    print(f"{skipped} routings do not apply. {obtained}")
 
 
 def _cell(value: Any) -> str:
     return f"{value:.1e}" if isinstance(value, float) else str(value)
 
 
-def _obtained() -> str:
+def _obtained(arguments: argparse.Namespace) -> str:
+    """How the figures came about."""
     import jax
 
-    return f"measured on cpu, jax {jax.__version__}, against the float64 interpreter"
+    how = "interpreted on" if arguments.interpret else "measured on"
+    where = f"{how} {jax.default_backend()}, jax {jax.__version__}"
+    return f"{where}, against the float64 interpreter"
