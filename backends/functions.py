@@ -106,11 +106,15 @@ class FunctionText(ABC):
         if op.operation.name == "moe.map":
             texts = map_texts(op, operands, self.definitions)
         else:
-            texts = [expression_of(op, operands)]
+            texts = [self.expression(op, operands)]
         if len(texts) == 1:
             self.settle(op, op.operation.results[0], texts[0], now)
         else:
             self.unpack(op, texts, now)
+
+    def expression(self, op: mlir.OpView, operands: Sequence[Text]) -> Text:
+        """An op outside block programs."""
+        return expression_of(op, operands)
 
     def unpack(self, op: mlir.OpView, texts: list[Text], now: int) -> None:
         """Assign several results at once."""

@@ -9,7 +9,7 @@ from backends.tpu.part_text import PartText
 from backends.tpu.piece import Piece, take_apart, width
 from ir import mlir
 from ir.mlir import Value
-from ir.op import attributes_of, result_types
+from ir.op import attributes_of, operand_types, result_types
 
 
 class TpuFunction(FunctionText):
@@ -31,6 +31,15 @@ class TpuFunction(FunctionText):
         }
         write = {"rows": self.rows, "sums": self.sums, "maps": self.maps}[piece.kind]
         write(op, piece, plan, now)
+
+    def expression(self, op: mlir.OpView, operands: Sequence[Text]) -> Text:
+        """An op outside block programs; products of float32 are really of float32."""
+        text = super().expression(op, operands)
+        single = all(kind.dtype == "float32" for kind in operand_types(op))
+        if op.operation.name != "stablehlo.dot_general" or not single:
+            return text
+        head = text.text.removesuffix(")")
+        return Text(f"{head}, precision=lax.Precision.HIGHEST)")
 
     def fetch(self, kind: str, outer: Value, text: str, plan: str, now: int) -> str:
         """The row space that an operand becomes, fetched once a function."""

@@ -107,9 +107,18 @@ def grouped_rows(
 
 def block_product(left: jax.Array, weight: jax.Array, turned: bool) -> jax.Array:
     """float32 [TILE_ROWS, columns]: a block of rows by a block of weights."""
-    contracted = (((1,), (1 if turned else 0,)), ((), ()))
-    left = left.astype(weight.dtype)
-    return lax.dot_general(left, weight, contracted, preferred_element_type=jnp.float32)
+    return lax.dot_general(
+        left.astype(weight.dtype),
+        weight,
+        (((1,), (1 if turned else 0,)), ((), ())),
+        precision=precision(weight.dtype),
+        preferred_element_type=jnp.float32,
+    )
+
+
+def precision(dtype: Any) -> lax.Precision | None:
+    """A TPU multiplies float32 as bfloat16 unless it is told not to."""
+    return lax.Precision.HIGHEST if dtype == jnp.float32 else None
 
 
 def in_blocks(

@@ -15,7 +15,13 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from backends.tpu.kernels.row_plan import EXPERTS, TILE_ROWS, RowPlan
-from backends.tpu.kernels.rows import INTERPRET, VMEM_LIMIT, grouped_refs, read
+from backends.tpu.kernels.rows import (
+    INTERPRET,
+    VMEM_LIMIT,
+    grouped_refs,
+    precision,
+    read,
+)
 
 COMPUTE_DTYPE = jnp.bfloat16  # what the operands are rounded to
 
@@ -62,6 +68,7 @@ def grouped_sums(
                 a.astype(COMPUTE_DTYPE),
                 b.astype(COMPUTE_DTYPE),
                 (((0,), (0,)), ((), ())),
+                precision=precision(COMPUTE_DTYPE),
                 preferred_element_type=jnp.float32,
             )
 
