@@ -33,6 +33,7 @@ _IMPORTS = (
     "from jax import lax",
     "from jax.experimental import pallas as pl",
     "from jax.experimental.pallas import tpu as pltpu",
+    "from jax.sharding import ManualAxisType",
 )
 
 

@@ -7,7 +7,8 @@ from backends import emission
 from backends.chips import CHIPS
 from backends.emission import Family, grouped_matmuls, routing_constants, settle
 from backends.tpu.functions import TpuFunction
-from backends.tpu.schedule import vmem_limit
+from backends.tpu.schedule import combined_tokens, cores, vmem_limit
+from backends.tpu.storage import compute_dtype
 from ir import mlir
 from ir.op import attributes_of, operand_types
 
@@ -27,8 +28,13 @@ def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
         _KERNELS / "row_plan.py",
         _ROUTING / "capacity.py",
         _KERNELS / "fetch.py",
+        _KERNELS / "words.py",
+        _KERNELS / "chunks.py",
+        _KERNELS / "copies.py",
+        _KERNELS / "result_type.py",
         _KERNELS / "rows.py",
         _KERNELS / "sums.py",
+        _KERNELS / "combine.py",
         _ROUTING / "combine.py",
     )
 
@@ -41,14 +47,24 @@ def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
 
 def _constants(module: mlir.Module, chip: str) -> dict[str, Any]:
     """Values of the kernels' constants, from the ops' attributes and schedules."""
-    found: dict[str, Any] = {"VMEM_LIMIT": vmem_limit(CHIPS[chip])}
+    told_chip = CHIPS[chip]
+    compute = compute_dtype(module.operation)
+    found: dict[str, Any] = {
+        "VMEM_LIMIT": vmem_limit(told_chip),
+        "CORES": cores(told_chip),
+        "COMPUTE_DTYPE": compute,
+    }
+    steps = []
     for op in mlir.walk(module.body):
         routing_constants(chip, op, found)
+        if op.operation.name == "kernel.combine":
+            plan, rows, *_ = operand_types(op)
+            row_bytes = rows.shape[1] * (2 if compute == "bfloat16" else 4)
+            choices = plan.shape[1]
+            steps.append(combined_tokens(rows.shape[1], choices, row_bytes, told_chip))
+    found["COMBINED_TOKENS"] = min(steps, default=128)
     for op in grouped_matmuls(module):
-        told = attributes_of(op)
-        settle(chip, found, TILE_ROWS=told["schedule"]["tile_rows"])
-        pairs = zip(told["operands"], operand_types(op)[1:], strict=True)
-        weights = [t.dtype for k, t in pairs if k == "weight" and len(t.shape) == 3]
-        if weights:
-            settle(chip, found, COMPUTE_DTYPE=weights[0])
+        schedule = attributes_of(op)["schedule"]
+        for name in ("tile_rows", "chunk_rows"):
+            settle(chip, found, **{name.upper(): schedule[name]})
     return found

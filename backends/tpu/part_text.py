@@ -10,8 +10,10 @@ from backends.block_text import (
     value_name,
 )
 from backends.scalar_text import Text
+from backends.tpu.storage import stored_dtype
 from ir import mlir
 from ir.mlir import Value
+from ir.types import from_mlir
 
 # Names of a function's arguments, each with the values that it holds.
 Sources = Sequence[tuple[str, Sequence[Value]]]
@@ -26,8 +28,10 @@ class PartText(BlockText):
         map_texts: MapTexts,
         sources: Sources,
         wanted: Sequence[Value],
+        compute: str,
     ) -> None:
         super().__init__(op, map_texts)
+        self.compute = compute
         self.sources = sources
         self.wanted = wanted
         self.names.reserved |= {name for name, _ in sources}
@@ -57,6 +61,18 @@ class PartText(BlockText):
         if names:
             left = tuple_text(names) if len(names) == 1 else ", ".join(names)
             self.lines.append(f"{left} = {source}")
+        for value, name in zip(held, names, strict=True):
+            if self.is_narrow(value):
+                self.lines.append(f"{name} = {name}.astype(jnp.float32)")
+
+    def is_narrow(self, value: Value) -> bool:
+        """Whether a fetched row space is stored narrower than the IR holds it."""
+        if mlir.producer(value) is not None:
+            return False
+        position = list(self.block.arguments).index(value)
+        tensor = from_mlir(value.type)
+        stored = stored_dtype(tensor, self.compute)
+        return self.kinds[position] == "row" and stored != tensor.dtype
 
     def name_of(self, value: Value) -> str:
         producer = mlir.producer(value)

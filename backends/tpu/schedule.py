@@ -1,35 +1,79 @@
-"""The TPU's default schedule: tiles of rows, and blocks of widths, for one chip."""
+"""The TPU's default schedule: tiles of rows and blocks of widths, from a model of time.
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+A kernel takes the longer of its products' time and its memory's, and a fixed time for
+every step of its grid. Of the blocks that fit in VMEM those with the least time are
+taken; so weights are read once where that pays, and rows once where that does.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from backends.chips import Chip
 
 LANES = 128
 LEAST_ROWS = 16  # two rows of bfloat16 share a sublane of 8
 MOST_ROWS = 512
-MOST_PADDING = 0.1  # of an expert's rows, on average
-KERNEL_SHARE = 0.75  # of VMEM; the rest is the compiler's own
+CHUNK_ROWS = 128  # rows that are multiplied at once
+KERNEL_SHARE = 0.9  # of VMEM; the rest is the compiler's own
+STEP_SECONDS = 0.35e-6  # of a grid step's own
+FLOAT32_PASSES = 6  # products of bfloat16 that make one of float32
+_BUFFERS = 2  # while one block is worked on, the next one is fetched
 
 
 class Blocks(NamedTuple):
-    """The sizes that two widths are cut in."""
+    """The sizes that two widths are cut in; whether the kernel fetches tokens' rows."""
 
     first: int
     second: int
+    fetches: bool = False
 
 
-def tile_rows(rows: int, experts: int) -> int:
-    """Rows of a tile, for `rows` rows over `experts`.
+@dataclass(frozen=True)
+class Work:
+    """What a kernel does: `rows` rows over `experts`, products of [first, second].
 
-    A tile is half empty on average, once an expert: the largest power of two that pads
-    no more than `MOST_PADDING`. Larger tiles use a block of weights for more rows.
+    Bytes are those of one element, summed over the operands of that kind: `tokens` and
+    `inner` are as wide as `first`, `columns` and `results` as `second`. Of the kind
+    "sums" the result is [experts, first, second], and tokens lie on `token_side`.
     """
-    most = 2 * MOST_PADDING * rows / max(experts, 1)
-    tile = LEAST_ROWS
-    while tile * 2 <= min(most, MOST_ROWS):
-        tile *= 2
-    return tile
+
+    kind: Literal["rows", "sums"]
+    rows: int
+    experts: int
+    first: int
+    second: int
+    products: int
+    operand_bytes: int  # of an element of what is multiplied
+    tokens: int = 0
+    inner: int = 0
+    columns: int = 0
+    results: int = 0
+    packed: bool = False  # results are words, made of pairs of columns
+    token_side: int = 0  # 0: as wide as `first`, 1: as `second`
+
+
+def tile_choices(rows: int, experts: int) -> list[int]:
+    """Tiles worth trying: up to the rows of an expert, as powers of two."""
+    mean = -(-rows // max(experts, 1))
+    found = [LEAST_ROWS]
+    while found[-1] < min(mean, MOST_ROWS):
+        found.append(found[-1] * 2)
+    return found[-3:]
+
+
+def chunk_rows(tile_rows: int) -> int:
+    """Rows of a tile that are multiplied at once."""
+    return min(tile_rows, CHUNK_ROWS)
+
+
+def combined_tokens(width: int, choices: int, row_bytes: int, chip: Chip) -> int:
+    """Tokens that are combined in a step: as many as leave most of VMEM free."""
+    tokens = 128
+    per_token = _BUFFERS * choices * row_bytes + 3 * width * 4
+    while tokens > 16 and tokens * per_token > vmem_limit(chip) // 2:
+        tokens //= 2
+    return tokens
 
 
 def vmem_limit(chip: Chip) -> int:
@@ -39,25 +83,96 @@ def vmem_limit(chip: Chip) -> int:
     return int(value * KERNEL_SHARE)
 
 
+def cores(chip: Chip) -> int:
+    """TensorCores that share one device: two on v4 and v5p."""
+    return 2 if chip.name in ("tpu-v4", "tpu-v5p") else 1
+
+
 def cuts(width: int) -> list[int]:
     """Blocks that a width can be cut in, largest first: all of it, or whole lanes."""
     lanes = width // LANES if width % LANES == 0 else 0
     return [width] + [n * LANES for n in range(lanes - 1, 0, -1) if lanes % n == 0]
 
 
-def largest_blocks(
-    widths: Sequence[int], costs: Iterable[tuple[int, int, int]], limit: int
-) -> Blocks:
-    """The largest blocks of two widths whose buffers fit in `limit` bytes.
+def candidates(work: Work) -> Iterator[Blocks]:
+    """Every way to cut the widths that the kernels can run."""
+    seconds = [
+        cut
+        for cut in cuts(work.second)
+        if not work.packed or cut % (2 * LANES) == 0 or cut == work.second
+    ]
+    for first in cuts(work.first):
+        for second in seconds:
+            if can_fetch(work, first, second):
+                yield Blocks(first, second, fetches=True)
+            yield Blocks(first, second)
 
-    `costs` are bytes for each element of (first, second, first x second). The first
-    width is kept whole if anything fits: then a block of weights stays in place while
-    the tiles of its expert pass. Where nothing fits, the smallest are returned.
-    """
-    per_first, per_second, per_both = map(sum, zip(*costs, strict=True))
-    for first in cuts(widths[0]):
-        for second in cuts(widths[1]):
-            held = per_first * first + per_second * second + per_both * first * second
-            if held <= limit:
-                return Blocks(first, second)
-    return Blocks(cuts(widths[0])[-1], cuts(widths[1])[-1])
+
+def can_fetch(work: Work, first: int, second: int) -> bool:
+    """Whether the kernel can fetch rows itself: whole ones, in whole lanes of words."""
+    width, cut = (work.second, second) if work.token_side else (work.first, first)
+    words = width * work.operand_bytes // 4
+    return work.tokens > 0 and width == cut and words % LANES == 0
+
+
+def vmem_bytes(work: Work, tile: int, blocks: Blocks) -> int:
+    """VMEM that a kernel takes: blocks twice, sums, and values of a chunk."""
+    first, second = (-(-cut // LANES) * LANES for cut in blocks[:2])
+    chunk = chunk_rows(tile)
+    if work.kind == "sums":
+        sides = [work.inner * first, work.columns * second]
+        sides[work.token_side] += work.tokens * (second if work.token_side else first)
+        held = _BUFFERS * tile * sum(sides)
+        values = chunk * 4 * 2 * (first + second)
+        return held + values + first * second * (4 + 4 + _BUFFERS * work.results)
+    rows = _BUFFERS * tile * (work.tokens + work.inner) * first
+    rows += _BUFFERS * tile * (work.columns + work.results) * second
+    weights = _BUFFERS * work.products * work.operand_bytes * first * second
+    sums = 0 if blocks.first == work.first else work.products * tile * second * 4
+    values = (
+        chunk * 4 * (first * (2 if work.tokens else 1) + 3 * work.products * second)
+    )
+    return rows + weights + sums + values
+
+
+def hbm_bytes(work: Work, tile: int, blocks: Blocks) -> int:
+    """Bytes that a kernel reads and writes, with the gather that goes before it."""
+    firsts, seconds = work.first // blocks.first, work.second // blocks.second
+    tiles = -(-work.rows // tile) + work.experts // 2
+    width = work.second if work.token_side else work.first
+    gather = 0 if blocks.fetches else 2 * work.rows * width * work.tokens
+    if work.kind == "sums":
+        left, right = work.inner * work.first, work.columns * work.second
+        token = work.tokens * width * (firsts if work.token_side else seconds)
+        moved = work.rows * (left * seconds + right * firsts + token)
+        result = work.experts * work.first * work.second * work.results
+        return gather + moved + result
+    read = seconds * work.rows * (work.tokens + work.inner) * work.first
+    once = work.rows * (work.columns + work.results) * work.second
+    matrix = work.products * work.operand_bytes * work.first * work.second
+    return gather + read + once + matrix * (work.experts if firsts == 1 else tiles)
+
+
+def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
+    """The modelled time of a kernel."""
+    flops, bandwidth = chip.bf16_flops.value, chip.hbm_bandwidth.value
+    assert flops is not None
+    assert bandwidth is not None
+    passes = FLOAT32_PASSES if work.operand_bytes == 4 else 1
+    padded = work.rows + work.experts * min(chunk_rows(tile) // 6, LEAST_ROWS)
+    needed = 2 * padded * work.first * work.second * work.products * passes
+    steps = (-(-work.rows // tile) + work.experts // 2) * (
+        work.first // blocks.first * (work.second // blocks.second)
+    )
+    busy = max(needed / flops, hbm_bytes(work, tile, blocks) / bandwidth)
+    return busy + steps * STEP_SECONDS / cores(chip)
+
+
+def best_blocks(work: Work, tile: int, chip: Chip) -> Blocks:
+    """The legal blocks of least time; the smallest ones where nothing fits."""
+    limit = vmem_limit(chip)
+    every = list(candidates(work))
+    fitting = [b for b in every if vmem_bytes(work, tile, b) <= limit]
+    if not fitting:
+        return min(every, key=lambda b: vmem_bytes(work, tile, b))
+    return min(fitting, key=lambda b: (seconds(work, tile, b, chip), -b.first))

@@ -1,60 +1,99 @@
 """Put a TPU's default schedule on the kernel ops of a module."""
 
-from backends.chips import CHIPS, Chip
+from typing import Any
+
+from backends.chips import CHIPS
 from backends.emission import grouped_matmuls
 from backends.tpu.piece import Piece, take_apart, width
-from backends.tpu.schedule import Blocks, largest_blocks, tile_rows, vmem_limit
+from backends.tpu.schedule import (
+    LANES,
+    Work,
+    best_blocks,
+    chunk_rows,
+    seconds,
+    tile_choices,
+)
+from backends.tpu.storage import compute_dtype, is_combined, stored_bytes, stored_dtype
 from ir import mlir
 from ir.mlir import Value
 from ir.op import attributes_of, result_types
-from ir.types import Tensor, from_mlir, to_attribute
-
-_BYTES = {"float64": 8, "float32": 4, "int32": 4, "bfloat16": 2, "float16": 2}
-_BUFFERS = 2  # while one block is worked on, the next one is fetched
+from ir.types import from_mlir, to_attribute
 
 
 def schedule_module(module: mlir.Module, chip: str) -> None:
-    """Set `schedule` on each grouped matmul, from its shapes and the chip."""
-    for op in grouped_matmuls(module):
-        told = attributes_of(op)
-        rows = tile_rows(told["rows"], told["experts"])
-        piece = take_apart(op)
-        blocks = _blocks(op, piece, rows, CHIPS[chip]) if piece.products else (1, 1)
-        fields = {"tile_rows": rows, "blocks": list(blocks)}
+    """Set `schedule` on each grouped matmul, from the shapes of all and the chip."""
+    ops = grouped_matmuls(module)
+    if not ops:
+        return
+    told = attributes_of(ops[0])
+    compute = compute_dtype(module.operation)
+    pieces = [(op, take_apart(op)) for op in ops]
+    works = [work_of(op, piece, compute) for op, piece in pieces if piece.products]
+    tile = min(
+        tile_choices(told["rows"], told["experts"]),
+        key=lambda rows: sum(
+            seconds(work, rows, best_blocks(work, rows, CHIPS[chip]), CHIPS[chip])
+            for work in works
+        ),
+    )
+    for op, piece in pieces:
+        fields: dict[str, Any] = {"tile_rows": tile, "chunk_rows": chunk_rows(tile)}
+        if piece.products:
+            blocks = best_blocks(work_of(op, piece, compute), tile, CHIPS[chip])
+            fields |= {"blocks": list(blocks[:2]), "fetches": blocks.fetches}
         op.operation.attributes["schedule"] = to_attribute(fields)
 
 
-def _blocks(op: mlir.OpView, piece: Piece, rows: int, chip: Chip) -> Blocks:
-    limit = vmem_limit(chip)
+def work_of(op: mlir.OpView, piece: Piece, compute: str) -> Work:
+    """What a piece's kernel does, in numbers."""
+    told = attributes_of(op)
+    size = 4 if compute == "float32" else 2
+
+    def element(values: list[Value], tokens: bool) -> int:
+        chosen = [v for v in values if (piece.arguments[v][0] == "token") == tokens]
+        return sum(stored_bytes(from_mlir(v.type), compute) for v in chosen)
+
     if piece.kind == "sums":
-        return _sum_blocks(op, piece, rows, limit)
+        sides = [piece.wide(piece.read_by([v])) for v in (*piece.lefts, *piece.rights)]
+        held = [element(side, tokens=True) for side in sides]
+        (kind,) = result_types(op)
+        _, first, second = kind.shape
+        return Work(
+            "sums",
+            told["rows"],
+            told["experts"],
+            first,
+            second,
+            products=1,
+            operand_bytes=size,
+            tokens=sum(held),
+            inner=element(sides[0], tokens=False),
+            columns=element(sides[1], tokens=False),
+            results=stored_bytes(kind, kind.dtype),
+            token_side=1 if held[1] else 0,
+        )
     inner = piece.wide(piece.read_by(piece.lefts))
     columns = piece.wide(piece.read_by(piece.results))
-    left = from_mlir(piece.lefts[0].type).shape[1]
-    made = sum(_size(kind) for kind in result_types(op))
-    per_inner = _BUFFERS * rows * _sizes(inner) + rows * 4 * len(piece.products)
-    # Sums, and about as many float32 values of the epilogue.
-    per_column = _BUFFERS * rows * (_sizes(columns) + made)
-    per_column += 3 * rows * 4 * len(piece.products)
-    per_weight = _BUFFERS * _sizes(list(piece.rights))
-    costs = [(per_inner, per_column, per_weight)]
-    return largest_blocks((left, width(piece.sums[0])), costs, limit)
+    made = [stored_dtype(kind, compute) for kind in result_types(op)]
+    return Work(
+        "rows",
+        told["rows"],
+        told["experts"],
+        from_mlir(piece.lefts[0].type).shape[1],
+        width(piece.sums[0]),
+        products=len(piece.products),
+        operand_bytes=size,
+        tokens=element(inner, tokens=True),
+        inner=element(inner, tokens=False),
+        columns=element(columns, tokens=True) + element(columns, tokens=False),
+        results=sum(2 if dtype == "bfloat16" else 4 for dtype in made),
+        packed=packs(op, compute),
+    )
 
 
-def _sum_blocks(op: mlir.OpView, piece: Piece, rows: int, limit: int) -> Blocks:
-    (kind,) = result_types(op)
-    sides = [
-        _BUFFERS * rows * _sizes(piece.wide(piece.read_by([v]))) + 2 * rows * 4
-        for v in (*piece.lefts, *piece.rights)
-    ]
-    costs = [(sides[0], sides[1], 4 + 4 + _BUFFERS * _size(kind))]
-    return largest_blocks(kind.shape[1:], costs, limit)
-
-
-def _sizes(values: list[Value]) -> int:
-    """Bytes of one element of each."""
-    return sum(_size(from_mlir(v.type)) for v in values)
-
-
-def _size(kind: Tensor) -> int:
-    return _BYTES[kind.dtype]
+def packs(op: mlir.OpView, compute: str) -> bool:
+    """Whether a result leaves as words: only the kernel that combines reads it."""
+    return compute == "bfloat16" and any(
+        is_combined(result) and width(result) % (2 * LANES) == 0
+        for result in op.operation.results
+    )

@@ -2,9 +2,7 @@
 
 import jax
 
-from backends.tpu.kernels.row_plan import RowPlan
-
-CHOICES = 2  # K
+from backends.tpu.kernels.row_plan import CHOICES, RowPlan
 
 
 def fetch_tokens(x: jax.Array, plan: RowPlan) -> jax.Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 EXPERTS = 64
+CHOICES = 2  # K
 ROWS = 4096  # rows that can be kept, at most
 TILE_ROWS = 128
 COUNTED_ROWS = 128  # entries that are counted at once
@@ -34,6 +35,7 @@ class RowPlan(NamedTuple):
     sizes: jax.Array  # int32[E]: rows of every expert
     tiles: jax.Array  # int32[1]: how many tiles have rows
     tile_expert: jax.Array  # int32[TILES]
+    filled: jax.Array  # int32[TILES]: how many places of each tile are rows
     all_tiles: jax.Array  # int32[1]
     all_expert: jax.Array  # int32[TILES + E]
     all_tile: jax.Array  # int32[TILES + E]: which tile of the row space
@@ -64,6 +66,7 @@ def row_plan(ids: jax.Array) -> RowPlan:
 
     tile = lax.iota(jnp.int32, tiles)
     tile_expert = expert_of(tile, ends)
+    filled = jnp.where(tile < ends[-1], rows_of(tile, tile_expert, starts, sizes), 0)
 
     all_ends = jnp.cumsum(jnp.maximum(tiles_of, 1), dtype=jnp.int32)
     every = lax.iota(jnp.int32, tiles + EXPERTS)
@@ -79,6 +82,7 @@ def row_plan(ids: jax.Array) -> RowPlan:
         sizes=sizes,
         tiles=ends[-1:],
         tile_expert=tile_expert,
+        filled=filled,
         all_tiles=all_ends[-1:],
         all_expert=all_expert,
         all_tile=all_tile,
@@ -103,7 +107,7 @@ def rank_in_queue(queue: jax.Array, queues: int) -> tuple[jax.Array, jax.Array]:
         rank = jnp.sum(jnp.where(marks > 0, earlier, 0), axis=1)
         return before + jnp.sum(marks, axis=0), rank
 
-    zero = jnp.zeros((queues,), jnp.int32)
+    zero = names * (queue[0] * 0)  # varies over mesh axes as the queue does
     sizes, rank = lax.scan(count, zero, padded.reshape(blocks, COUNTED_ROWS))
     return rank.reshape(-1)[: queue.size], sizes
 

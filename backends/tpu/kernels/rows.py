@@ -2,8 +2,8 @@
 
 A piece of an expert's chain: the prologue makes the left operands from fetched rows,
 the products add up over blocks of the inner width, the epilogue makes the results from
-the sums. The grid is (blocks of columns, tiles of rows, blocks of the inner width);
-only the tiles that have rows are run.
+the sums. The grid is (cores, blocks of columns, tiles of rows, blocks of the inner
+width); only the tiles that have rows are run, and of those only the rows.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,22 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from backends.tpu.kernels.row_plan import TILE_ROWS, RowPlan
+from backends.tpu.kernels.chunks import (
+    CHUNK_ROWS,
+    for_chunks,
+    in_lines,
+    rows_at,
+    to_column,
+    to_line,
+)
+from backends.tpu.kernels.copies import fetch_ahead
+from backends.tpu.kernels.result_type import result_type
+from backends.tpu.kernels.row_plan import CHOICES, TILE_ROWS, RowPlan
+from backends.tpu.kernels.words import from_words, pack
 
 VMEM_LIMIT = 16 * 2**20  # bytes that a kernel may take
 INTERPRET = False  # run as plain XLA code, on any machine
+CORES = 1  # TensorCores that share a device; each takes a share of the tiles
 
 Arrays = tuple[jax.Array, ...]
 # (blocks of inner rows, numbers per row) -> a left operand for each product.
@@ -30,11 +42,29 @@ Epilogue = Callable[[Arrays, Arrays, Arrays, Arrays], Arrays]
 class Fetched(NamedTuple):
     """What a piece reads."""
 
+    tokens: Arrays  # [T, A] as words: the kernel fetches rows of it, for the prologue
     inner: Arrays  # row spaces [PLACES, A], for the prologue
     columns: Arrays  # row spaces [PLACES, B], for the epilogue
     numbers: Arrays  # row spaces [PLACES, 1], for both
     weights: Arrays  # [E, A, B], or transposed, one for each product
     biases: Arrays  # [E, B]
+
+
+class Refs(NamedTuple):
+    """The kernel's references, group by group."""
+
+    first: Any  # tokens of the core's first tile, int32[1, 1, TILE_ROWS]
+    following: Any  # tokens of the next tile
+    tokens: Any
+    inner: Any
+    columns: Any
+    numbers: Any
+    weights: Any
+    biases: Any
+    results: Any
+    sums: Any  # float32 [TILE_ROWS, columns], where the inner width is cut
+    buffers: Any  # [2, TILE_ROWS, W], one for each of `tokens`
+    arrived: Any  # their semaphores
 
 
 def grouped_rows(
@@ -49,64 +79,118 @@ def grouped_rows(
     """Row spaces [PLACES, width], one for each (width, dtype) of `results`.
 
     A width is B, or 1 for sums over the columns, which are added up over the blocks.
-    What lies beyond the kept rows is undefined. `transposed` says which weights are
-    [E, B, A]; `blocks` are the sizes that A and B are cut in, whole numbers of times.
+    Results of dtype uint32 are words of bfloat16, [PLACES, B / 2]. What lies beyond
+    the kept rows is undefined. `transposed` says which weights are [E, B, A]; `blocks`
+    are the sizes that A and B are cut in, whole numbers of times. With `tokens` A is
+    not cut.
     """
     tile_inner, tile_columns = blocks
     axes = (2, 1) if transposed[0] else (1, 2)
     depth, width = (fetched.weights[0].shape[axis] for axis in axes)
-    grid = width // tile_columns, jnp.maximum(plan.tiles[0], 1), depth // tile_inner
+    whole = tile_inner == depth
+    per_core = pl.cdiv(jnp.maximum(plan.tiles[0], 1), CORES)
+    grid = CORES, width // tile_columns, per_core, depth // tile_inner
+    fetching = len(fetched.tokens)
+    counts = (
+        *(min(fetching, 1),) * 2,
+        *map(len, fetched),
+        len(results),
+        0 if whole else len(transposed),
+        *(fetching,) * 2,
+    )
 
-    def kernel(tile_expert: Any, *refs: Any) -> None:
-        counts = (*map(len, fetched), len(results), len(transposed))
-        inner, columns, numbers, weights, biases, outs, sums = grouped_refs(
-            refs, counts
-        )
+    def kernel(expert: Any, filled: Any, told: Any, *flat_refs: Any) -> None:
+        refs = Refs(*grouped_refs(flat_refs, counts))
+        m, k = pl.program_id(2), pl.program_id(3)
+        tile = tile_of(pl.program_id(0), m, told)
+        later = tile_of(pl.program_id(0), m + 1, told)
+        slots = [
+            fetch_ahead(
+                source,
+                buffers,
+                arrived,
+                m,
+                told[1],
+                (refs.first[0], refs.following[0]),
+                (filled[tile], filled[later]),
+            )
+            for source, buffers, arrived in zip(
+                refs.tokens, refs.buffers, refs.arrived, strict=True
+            )
+        ]
 
-        @pl.when(pl.program_id(2) == 0)
-        def _() -> None:
-            for total in sums:
-                total[...] = jnp.zeros_like(total)
+        def chunk(number: jax.Array, size: int) -> None:
+            at = rows_at(number, size)
+            numbers = tuple(
+                to_column(ref[0, pl.ds(number, 1), :size]) for ref in refs.numbers
+            )
+            held = zip(refs.buffers, slots, strict=True)
+            copied = tuple(from_words(buffer[slot, at, :]) for buffer, slot in held)
+            lefts = prologue((*copied, *read(refs.inner, at)), numbers)
+            products = tuple(
+                block_product(left, weight[0], turned)
+                for left, weight, turned in zip(
+                    lefts, refs.weights, transposed, strict=True
+                )
+            )
+            if whole:
+                finish(products, number, size, numbers)
+                return
+            for total, product in zip(refs.sums, products, strict=True):
+                total[at, :] = jnp.where(k == 0, 0, total[at, :]) + product
 
-        lefts = prologue(read(inner), read(numbers))
-        products = zip(lefts, weights, transposed, sums, strict=True)
-        for left, weight, turned, total in products:
-            total[...] += block_product(left, weight[0], turned)
+            @pl.when(k == pl.num_programs(3) - 1)
+            def _() -> None:
+                finish(read(refs.sums, at), number, size, numbers)
 
-        @pl.when(pl.program_id(2) == pl.num_programs(2) - 1)
-        def _() -> None:
-            own = tuple(bias[0] for bias in biases)
-            made = epilogue(read(sums), read(columns), read(numbers), own)
-            for out, result in zip(outs, made, strict=True):
-                out[...] = result.astype(out.dtype).reshape(out.shape)
+        def finish(sums: Arrays, number: jax.Array, size: int, numbers: Arrays) -> None:
+            at = rows_at(number, size)
+            own = tuple(bias[0] for bias in refs.biases)
+            made = epilogue(sums, read(refs.columns, at), numbers, own)
+            for out, result in zip(refs.results, made, strict=True):
+                store(out, result, number, at)
 
+        for_chunks(filled[tile], chunk)
+
+    operands = flattened(plan, fetched)
     made = pl.pallas_call(
         kernel,
         grid_spec=pltpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=1,
+            num_scalar_prefetch=3,
             grid=grid,
             in_specs=in_blocks(fetched, transposed, tile_inner, tile_columns),
-            out_specs=[out_block(width, tile_columns) for width, _ in results],
-            scratch_shapes=[
-                pltpu.VMEM((TILE_ROWS, tile_columns), jnp.float32) for _ in transposed
-            ],
+            out_specs=[out_block(*result, tile_columns) for result in results],
+            scratch_shapes=scratch(fetched, 0 if whole else len(transposed), blocks),
         ),
         out_shape=[
-            jax.ShapeDtypeStruct(out_shape(plan, width, grid[0]), dtype)
-            for width, dtype in results
+            result_type(out_shape(plan, *result, grid[1]), result[1], *operands)
+            for result in results
         ],
         compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("parallel", "arbitrary", "arbitrary"),
+            dimension_semantics=(
+                "parallel",
+                "arbitrary" if CORES > 1 else "parallel",
+                "arbitrary",
+                "arbitrary",
+            ),
             vmem_limit_bytes=VMEM_LIMIT,
         ),
         interpret=INTERPRET,
         name="grouped_rows",
-    )(plan.tile_expert, *flattened(fetched))
-    return tuple(jnp.sum(m, axis=0) if m.ndim == 3 else m for m in made)
+    )(plan.tile_expert, plan.filled, jnp.stack([plan.tiles[0], per_core]), *operands)
+    return tuple(jnp.sum(m, axis=0).reshape(-1, 1) if m.ndim == 4 else m for m in made)
+
+
+def tile_of(core: jax.Array, m: jax.Array, told: Any) -> jax.Array:
+    """The m-th tile of a core; the last one again where there are no more.
+
+    `told` are the number of tiles and how many of them a core takes.
+    """
+    return jnp.minimum(core * told[1] + m, jnp.maximum(told[0] - 1, 0))
 
 
 def block_product(left: jax.Array, weight: jax.Array, turned: bool) -> jax.Array:
-    """float32 [TILE_ROWS, columns]: a block of rows by a block of weights."""
+    """float32 [rows, columns]: a block of rows by a block of weights."""
     return lax.dot_general(
         left.astype(weight.dtype),
         weight,
@@ -121,6 +205,16 @@ def precision(dtype: Any) -> lax.Precision | None:
     return lax.Precision.HIGHEST if dtype == jnp.float32 else None
 
 
+def store(out: Any, result: jax.Array, number: jax.Array, at: pl.Slice) -> None:
+    """Write a chunk of a result: a line of numbers, words, or rows."""
+    if len(out.shape) == 4:
+        out[0, 0, pl.ds(number, 1), : result.shape[0]] = to_line(result)
+    elif out.dtype == jnp.uint32:
+        out[at, :] = pack(result)
+    else:
+        out[at, :] = result.astype(out.dtype)
+
+
 def in_blocks(
     fetched: Fetched, transposed: tuple[bool, ...], tile_inner: int, tile_columns: int
 ) -> list[pl.BlockSpec]:
@@ -129,15 +223,18 @@ def in_blocks(
     def weight(turned: bool) -> pl.BlockSpec:
         if turned:
             shape = (1, tile_columns, tile_inner)
-            return pl.BlockSpec(shape, lambda n, m, k, e: (e[m], n, k))
+            return spec(shape, lambda n, t, k, e: (e[t], n, k))
         shape = (1, tile_inner, tile_columns)
-        return pl.BlockSpec(shape, lambda n, m, k, e: (e[m], k, n))
+        return spec(shape, lambda n, t, k, e: (e[t], k, n))
 
-    inner = pl.BlockSpec((TILE_ROWS, tile_inner), lambda n, m, k, e: (m, k))
-    columns = pl.BlockSpec((TILE_ROWS, tile_columns), lambda n, m, k, e: (m, n))
-    number = pl.BlockSpec((TILE_ROWS, 1), lambda n, m, k, e: (m, 0))
-    bias = pl.BlockSpec((1, 1, tile_columns), lambda n, m, k, e: (e[m], 0, n))
+    inner = spec((TILE_ROWS, tile_inner), lambda n, t, k, e: (t, k))
+    columns = spec((TILE_ROWS, tile_columns), lambda n, t, k, e: (t, n))
+    lines = (1, TILE_ROWS // CHUNK_ROWS, CHUNK_ROWS)
+    number = spec(lines, lambda n, t, k, e: (t, 0, 0))
+    bias = spec((1, 1, tile_columns), lambda n, t, k, e: (e[t], 0, n))
     return [
+        *(token_blocks() if fetched.tokens else ()),
+        *(pl.BlockSpec(memory_space=pl.ANY) for _ in fetched.tokens),
         *(inner for _ in fetched.inner),
         *(columns for _ in fetched.columns),
         *(number for _ in fetched.numbers),
@@ -146,22 +243,65 @@ def in_blocks(
     ]
 
 
-def out_block(width: int, tile_columns: int) -> pl.BlockSpec:
+def spec(shape: tuple[int, ...], index: Callable[..., Any]) -> pl.BlockSpec:
+    """A block by (block of columns, tile, block of the inner width, experts)."""
+    return pl.BlockSpec(
+        shape, lambda h, n, m, k, e, f, told: index(n, tile_of(h, m, told), k, e)
+    )
+
+
+def token_blocks() -> tuple[pl.BlockSpec, pl.BlockSpec]:
+    """Tokens of the core's first tile, and of the tile after this one."""
+    shape = (1, 1, TILE_ROWS)
+
+    def at(step: Callable[[Any], Any]) -> pl.BlockSpec:
+        return pl.BlockSpec(
+            shape,
+            lambda h, n, m, k, e, f, told: (tile_of(h, step(m), told), 0, 0),
+            memory_space=pltpu.SMEM,
+        )
+
+    return at(lambda m: 0), at(lambda m: m + 1)
+
+
+def out_block(width: int, dtype: Any, tile_columns: int) -> pl.BlockSpec:
     """Blocks of a result; sums over columns have a slice for each block of columns."""
     if width == 1:
-        return pl.BlockSpec((1, TILE_ROWS, 1), lambda n, m, k, e: (n, m, 0))
-    return pl.BlockSpec((TILE_ROWS, tile_columns), lambda n, m, k, e: (m, n))
+        lines = (1, 1, TILE_ROWS // CHUNK_ROWS, CHUNK_ROWS)
+        return spec(lines, lambda n, t, k, e: (n, t, 0, 0))
+    held = tile_columns // 2 if dtype == jnp.uint32 else tile_columns
+    return spec((TILE_ROWS, held), lambda n, t, k, e: (t, n))
 
 
-def out_shape(plan: RowPlan, width: int, column_blocks: int) -> tuple[int, ...]:
+def out_shape(plan: RowPlan, width: int, dtype: Any, cuts: int) -> tuple[int, ...]:
     places = plan.flat.size
-    return (column_blocks, places, 1) if width == 1 else (places, width)
+    if width == 1:
+        tiles = places // TILE_ROWS
+        return (cuts, tiles, TILE_ROWS // CHUNK_ROWS, CHUNK_ROWS)
+    return (places, width // 2 if dtype == jnp.uint32 else width)
 
 
-def flattened(fetched: Fetched) -> Arrays:
+def scratch(fetched: Fetched, sums: int, blocks: tuple[int, int]) -> list[Any]:
+    """Sums, where the inner width is cut, and buffers for fetched rows."""
+    return [
+        *(pltpu.VMEM((TILE_ROWS, blocks[1]), jnp.float32) for _ in range(sums)),
+        *(pltpu.VMEM((2, TILE_ROWS, t.shape[1]), t.dtype) for t in fetched.tokens),
+        *(pltpu.SemaphoreType.DMA((2,)) for _ in fetched.tokens),
+    ]
+
+
+def flattened(plan: RowPlan, fetched: Fetched) -> Arrays:
     """The kernel's operands in order; a bias [E, B] as [E, 1, B]."""
-    biases = (bias[:, None, :] for bias in fetched.biases)
-    return (*(a for group in fetched[:-1] for a in group), *biases)
+    tokens = (plan.flat // CHOICES).reshape(-1, 1, TILE_ROWS)
+    return (
+        *((tokens, tokens) if fetched.tokens else ()),
+        *fetched.tokens,
+        *fetched.inner,
+        *fetched.columns,
+        *(in_lines(numbers, TILE_ROWS) for numbers in fetched.numbers),
+        *fetched.weights,
+        *(bias[:, None, :] for bias in fetched.biases),
+    )
 
 
 def grouped_refs(refs: Any, counts: tuple[int, ...]) -> list[Any]:
@@ -170,5 +310,5 @@ def grouped_refs(refs: Any, counts: tuple[int, ...]) -> list[Any]:
     return [refs[s : s + c] for s, c in zip(starts, counts, strict=True)]
 
 
-def read(refs: Any) -> Arrays:
-    return tuple(ref[...] for ref in refs)
+def read(refs: Any, at: pl.Slice) -> Arrays:
+    return tuple(ref[at, :] for ref in refs)

@@ -29,6 +29,28 @@ def test_an_interpreted_layer_agrees_with_the_oracle(name, tmp_path):
     assert [f for case in cases for f in case.findings if not f.ok] == []
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("target", ["tpu-v4", "tpu-v6e"])
+def test_kernels_that_fetch_rows_agree_with_the_oracle(dtype, target, tmp_path):
+    """Widths of whole lanes of words: tokens and combined rows come by DMA."""
+    layer = find_layer("mixtral")
+    sizes = {"tokens": 70, "model": 256, "hidden": 512, "experts": 4, "k": 3}
+    source = moegen.compile(layer, target, dtype, cache=tmp_path, **sizes).source
+    assert "as_words(x)" in source
+    assert "combine_rows(" in source
+    cases = check(
+        layer,
+        target=target,
+        dtype=dtype,
+        sizes=sizes,
+        routings=["balanced", "all dropped"],
+        reruns=1,
+        cache=tmp_path,
+        interpret=True,
+    )
+    assert [f for case in cases for f in case.findings if not f.ok] == []
+
+
 def test_a_module_imports_only_jax_and_its_rounding_is_the_weights(tmp_path):
     sizes = small("glam")
     op = moegen.compile(
@@ -39,7 +61,7 @@ def test_a_module_imports_only_jax_and_its_rounding_is_the_weights(tmp_path):
         for node in ast.walk(ast.parse(op.source))
         if isinstance(node, ast.ImportFrom)
     }
-    assert imported <= {"collections", "typing", "jax"}
+    assert imported <= {"collections", "functools", "typing", "jax"}
     assert "COMPUTE_DTYPE = jnp.bfloat16" in op.source
     assert "INTERPRET = False" in op.source
 

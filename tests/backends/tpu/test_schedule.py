@@ -1,4 +1,4 @@
-"""The TPU's default schedule: legal blocks, and tiles that pad little."""
+"""The TPU's default schedule: legal blocks, and no more traffic than they need."""
 
 import pytest
 
@@ -6,15 +6,24 @@ from backends.chips import CHIPS
 from backends.tpu.schedule import (
     LANES,
     LEAST_ROWS,
-    MOST_PADDING,
+    MOST_ROWS,
+    Work,
+    best_blocks,
+    candidates,
+    chunk_rows,
     cuts,
-    largest_blocks,
-    tile_rows,
+    hbm_bytes,
+    seconds,
+    tile_choices,
+    vmem_bytes,
     vmem_limit,
 )
 
 WIDTHS = [1, 24, 127, 128, 129, 768, 2048, 7168, 14336, 32768]
 TPUS = [chip for chip in CHIPS.values() if chip.kind == "tpu"]
+QWEN = Work("rows", 65536, 128, 2048, 768, 2, 2, tokens=2, results=2)
+GLAM = Work("rows", 8192, 1, 8192, 32768, 1, 2, tokens=2, results=2)
+GRADIENT = Work("sums", 65536, 128, 768, 2048, 1, 2, 2, 2, results=2, token_side=1)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -28,19 +37,39 @@ def test_cuts_are_the_width_or_whole_lanes_that_divide_it(width):
 
 @pytest.mark.parametrize("rows", [0, 1, 100, 4096, 65536, 8192 * 64])
 @pytest.mark.parametrize("experts", [1, 8, 64, 257])
-def test_tiles_pad_little_unless_experts_have_few_rows(rows, experts):
-    tile = tile_rows(rows, experts)
-    assert tile >= LEAST_ROWS
-    assert tile == LEAST_ROWS or tile / 2 <= MOST_PADDING * rows / experts
+def test_tiles_are_whole_chunks_and_no_larger_than_an_experts_rows(rows, experts):
+    for tile in tile_choices(rows, experts):
+        assert LEAST_ROWS <= tile <= MOST_ROWS
+        assert tile % chunk_rows(tile) == 0
+        assert tile == LEAST_ROWS or tile // 2 < rows / experts
 
 
 @pytest.mark.parametrize("chip", TPUS, ids=lambda chip: chip.name)
-@pytest.mark.parametrize("widths", [(8192, 32768), (32768, 8192), (768, 3072)])
-def test_blocks_fit_the_memory_of_the_chip(chip, widths):
-    costs = [(2 * 512 * 2, 2 * 512 * 2 + 512 * 4, 2 * 2)]
-    first, second = largest_blocks(widths, costs, vmem_limit(chip))
-    per_first, per_second, per_both = costs[0]
-    held = per_first * first + per_second * second + per_both * first * second
-    assert held <= vmem_limit(chip)
-    assert first in cuts(widths[0])
-    assert second in cuts(widths[1])
+@pytest.mark.parametrize("work", [QWEN, GLAM, GRADIENT])
+def test_the_best_blocks_fit_and_no_other_that_fit_are_faster(chip, work):
+    for tile in tile_choices(work.rows, work.experts):
+        best = best_blocks(work, tile, chip)
+        assert vmem_bytes(work, tile, best) <= vmem_limit(chip)
+        assert work.first % best.first == 0
+        assert work.second % best.second == 0
+        least = seconds(work, tile, best, chip)
+        for other in candidates(work):
+            if vmem_bytes(work, tile, other) <= vmem_limit(chip):
+                assert seconds(work, tile, other, chip) >= least
+
+
+def test_only_whole_rows_of_whole_lanes_of_words_are_fetched():
+    assert any(blocks.fetches for blocks in candidates(QWEN))
+    for blocks in candidates(QWEN):
+        assert not blocks.fetches or blocks.first == QWEN.first
+    narrow = Work("rows", 64, 2, 128, 128, 1, 2, tokens=2, results=2)
+    assert not any(blocks.fetches for blocks in candidates(narrow))
+
+
+def test_bytes_of_a_kernel_that_fetches_its_rows():
+    """Rows, both matrices of every expert and the results, each moved once."""
+    blocks = next(b for b in candidates(QWEN) if b.fetches)
+    rows, matrices = 65536 * 2048 * 2, 128 * 2 * 2048 * 768 * 2
+    assert hbm_bytes(QWEN, 256, blocks) == rows + matrices + 65536 * 768 * 2
+    before = blocks._replace(fetches=False)
+    assert hbm_bytes(QWEN, 256, before) == hbm_bytes(QWEN, 256, blocks) + 2 * rows

@@ -1,0 +1,42 @@
+"""How row spaces lie in a TPU's memory: as narrow as their products would round them.
+
+Rows that the IR holds in float32 for bfloat16 weights are stored as bfloat16, and
+widened where they are read: half the traffic. Rows that only a combine reads are
+stored as words, which a DMA can fetch one by one.
+"""
+
+from ir import mlir
+from ir.mlir import Value
+from ir.op import attributes_of, operand_types
+from ir.types import Tensor
+
+_BYTES = {"float64": 8, "float32": 4, "int32": 4, "bfloat16": 2, "float16": 2}
+
+
+def compute_dtype(module: mlir.Operation) -> str:
+    """The dtype of the experts' matrices: a layer has one; float32 without any."""
+    for op in mlir.walk(module.regions[0].blocks[0]):
+        if op.operation.name != "kernel.grouped_matmul":
+            continue
+        pairs = zip(attributes_of(op)["operands"], operand_types(op)[1:], strict=True)
+        for kind, tensor in pairs:
+            if kind == "weight" and len(tensor.shape) == 3:
+                return tensor.dtype
+    return "float32"
+
+
+def stored_dtype(kind: Tensor, compute: str) -> str:
+    """The dtype that a row space has in memory; one number a row stays as it is."""
+    narrow = compute == "bfloat16" and kind.dtype == "float32" and kind.shape[-1] > 1
+    return compute if narrow else kind.dtype
+
+
+def stored_bytes(kind: Tensor, compute: str) -> int:
+    """Bytes of one stored element."""
+    return _BYTES[stored_dtype(kind, compute)]
+
+
+def is_combined(value: Value) -> bool:
+    """Whether combines alone read a value."""
+    users = [mlir.user(use).operation.name for use in value.uses]
+    return bool(users) and all(name == "kernel.combine" for name in users)
