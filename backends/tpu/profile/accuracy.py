@@ -173,6 +173,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--python", default=sys.executable)
     given = parser.parse_args(arguments)
+    if given.cache:
+        given.cache.mkdir(parents=True, exist_ok=True)
     records = {r["id"]: r for r in json.loads(given.measured.read_text())["records"]}
     cases = tuple(c for c in CASES if given.only in f"{c.group} {c.function}")
     table = []
