@@ -115,10 +115,17 @@ def _spoken(target: str) -> str:
 
 
 def grouped_matmuls(module: mlir.Module) -> list[mlir.OpView]:
+    return _matmuls_in(module.body)
+
+
+def function_matmuls(function: mlir.OpView) -> list[mlir.OpView]:
+    """The grouped matmuls of one function."""
+    return _matmuls_in(mlir.entry(function))
+
+
+def _matmuls_in(block: mlir.Block) -> list[mlir.OpView]:
     return [
-        op
-        for op in mlir.walk(module.body)
-        if op.operation.name == "kernel.grouped_matmul"
+        op for op in mlir.walk(block) if op.operation.name == "kernel.grouped_matmul"
     ]
 
 

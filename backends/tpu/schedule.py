@@ -13,10 +13,11 @@ from backends.chips import Chip
 
 LANES = 128
 LEAST_ROWS = 16  # two rows of bfloat16 share a sublane of 8
-MOST_ROWS = 512
+MOST_ROWS = 1024
 CHUNK_ROWS = 128  # rows that are multiplied at once
 KERNEL_SHARE = 0.9  # of VMEM; the rest is the compiler's own
 STEP_SECONDS = 0.35e-6  # of a grid step's own
+EXPOSED = 0.1  # of the shorter of products and traffic, which no overlap hides
 FLOAT32_PASSES = 6  # products of bfloat16 that make one of float32
 _BUFFERS = 2  # while one block is worked on, the next one is fetched
 
@@ -135,20 +136,31 @@ def vmem_bytes(work: Work, tile: int, blocks: Blocks) -> int:
     return rows + weights + sums + values
 
 
+def tiles_of(work: Work, tile: int) -> int:
+    """Tiles that have rows, on average: an expert's last one is half full."""
+    least = min(work.experts, work.rows)
+    return max(-(-work.rows // tile) + work.experts // 2, least)
+
+
 def hbm_bytes(work: Work, tile: int, blocks: Blocks) -> int:
-    """Bytes that a kernel reads and writes, with the gather that goes before it."""
+    """Bytes that a kernel reads and writes, with the gather that goes before it.
+
+    Blocks of rows move whole tiles; rows that the kernel fetches itself come alone.
+    """
     firsts, seconds = work.first // blocks.first, work.second // blocks.second
-    tiles = -(-work.rows // tile) + work.experts // 2
+    tiles = tiles_of(work, tile)
+    moved = tiles * tile
     width = work.second if work.token_side else work.first
-    gather = 0 if blocks.fetches else 2 * work.rows * width * work.tokens
+    gather = 0 if blocks.fetches else 2 * moved * width * work.tokens
+    fetched = work.rows + work.experts * LEAST_ROWS // 2 if blocks.fetches else moved
     if work.kind == "sums":
         left, right = work.inner * work.first, work.columns * work.second
         token = work.tokens * width * (firsts if work.token_side else seconds)
-        moved = work.rows * (left * seconds + right * firsts + token)
+        read = moved * (left * seconds + right * firsts) + fetched * token
         result = work.experts * work.first * work.second * work.results
-        return gather + moved + result
-    read = seconds * work.rows * (work.tokens + work.inner) * work.first
-    once = work.rows * (work.columns + work.results) * work.second
+        return gather + read + result
+    read = seconds * work.first * (fetched * work.tokens + moved * work.inner)
+    once = moved * (work.columns + work.results) * work.second
     matrix = work.products * work.operand_bytes * work.first * work.second
     return gather + read + once + matrix * (work.experts if firsts == 1 else tiles)
 
@@ -161,10 +173,10 @@ def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
     passes = FLOAT32_PASSES if work.operand_bytes == 4 else 1
     padded = work.rows + work.experts * min(chunk_rows(tile) // 6, LEAST_ROWS)
     needed = 2 * padded * work.first * work.second * work.products * passes
-    steps = (-(-work.rows // tile) + work.experts // 2) * (
-        work.first // blocks.first * (work.second // blocks.second)
-    )
-    busy = max(needed / flops, hbm_bytes(work, tile, blocks) / bandwidth)
+    cut = work.first // blocks.first * (work.second // blocks.second)
+    steps = tiles_of(work, tile) * cut
+    times = needed / flops, hbm_bytes(work, tile, blocks) / bandwidth
+    busy = max(times) + EXPOSED * min(times)
     return busy + steps * STEP_SECONDS / cores(chip)
 
 

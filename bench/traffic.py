@@ -1,0 +1,234 @@
+"""HBM bytes of the TPU's expert layers, beside the bound and the usual pipeline.
+
+No device is needed: the bytes follow from the kernels' own grids and blocks, under
+uniform routing. Routers and shared experts, which all have alike, are left out. Run as
+`python -m bench.traffic`.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from backends.chips import CHIPS, Chip
+from backends.emission import function_matmuls
+from backends.tpu.piece import take_apart
+from backends.tpu.schedule import (
+    LEAST_ROWS,
+    Blocks,
+    Work,
+    best_blocks,
+    chunk_rows,
+    hbm_bytes,
+    seconds,
+    tiles_of,
+)
+from backends.tpu.scheduling import work_of
+from backends.tpu.storage import compute_dtype
+from bench.ahead import CHIPS as TPUS
+from bench.ahead import Shape, shapes
+from ir import mlir
+from ir.op import attributes_of
+from moegen.compiler import compile
+from moegen.layers import find_layer
+
+BYTES = 2  # bfloat16
+PEER_TILES = (128, 256, 512, 1024)
+BARS = {"Qwen3-30B": 0.8, "DeepSeek-V3": 0.8}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Sizes of an expert layer; `gates` is 2 for gated experts, else 1."""
+
+    tokens: int
+    model: int
+    hidden: int
+    experts: int
+    k: int
+    gates: int
+
+    @property
+    def rows(self) -> int:
+        return self.tokens * self.k
+
+    def bound(self, training: bool) -> int:
+        """The least bytes of fused kernels: peers that fuse all of it would move them.
+
+        x, weights, hidden rows h (kept for the backward), activated rows a, result rows
+        y, output: once or twice each, as a kernel a step has to.
+        """
+        x = self.tokens * self.model * BYTES
+        y = self.rows * self.model * BYTES
+        a = self.rows * self.hidden * BYTES
+        h = self.gates * a
+        w = (self.gates + 1) * self.experts * self.model * self.hidden * BYTES
+        if not training:
+            return x + w + 2 * a + 2 * y + x
+        forward = x + w + h + 2 * a + 2 * y + x
+        backward = x + w + 2 * h + a + (a + x + h + x) + h + 2 * y + w + x
+        return forward + backward
+
+    def peer(self, training: bool, chip: Chip) -> int:
+        """megablox' grouped matmul with XLA's gather, activation and scatter.
+
+        Each product takes the tile and the blocks that our model of time finds fastest,
+        of all that its kernel allows; its rows are not padded.
+        """
+        x = self.tokens * self.model * BYTES
+        y = self.rows * self.model * BYTES
+        a = self.rows * self.hidden * BYTES
+        h = self.gates * a
+        up = self.gates * self.product(self.model, self.hidden, chip)
+        down = self.product(self.hidden, self.model, chip)
+        forward = 2 * y + up + (h + a) + down + (y + x)
+        if not training:
+            return forward
+        gathered = 2 * y + y  # d_output to rows, and the gates' gradient with y
+        sums = (self.gates + 1) * self.gradient(chip)
+        into_x = self.gates * self.product(self.hidden, self.model, chip)
+        added = 3 * y if self.gates == 2 else 0
+        back = self.product(self.model, self.hidden, chip) + (h + a + h)
+        return forward + gathered + back + sums + into_x + added + (y + x)
+
+    def product(self, first: int, second: int, chip: Chip) -> int:
+        work = Work(
+            "rows", self.rows, self.experts, first, second, 1, BYTES, inner=2, results=2
+        )
+        return self.least(work, chip)
+
+    def gradient(self, chip: Chip) -> int:
+        widths = self.model, self.hidden
+        work = Work("sums", self.rows, self.experts, *widths, 1, BYTES, 0, 2, 2, 2)
+        return self.least(work, chip)
+
+    def least(self, work: Work, chip: Chip) -> int:
+        """Bytes at the fastest tile and blocks, by our model; rows have no padding."""
+        found = [(tile, best_blocks(work, tile, chip)) for tile in PEER_TILES]
+        tile, blocks = min(found, key=lambda p: seconds(work, p[0], p[1], chip))
+        return hbm_bytes(work, tile, blocks) - row_padding(work, tile, blocks)
+
+
+def row_padding(work: Work, tile: int, blocks: Blocks) -> int:
+    """Bytes of the empty places of tiles, in what is read and written by rows."""
+    places = tiles_of(work, tile) * tile - work.rows
+    firsts, seconds = work.first // blocks.first, work.second // blocks.second
+    if work.kind == "sums":
+        left, right = work.inner * work.first, work.columns * work.second
+        return places * (left * seconds + right * firsts)
+    inner = work.inner * work.first * seconds
+    return places * (inner + (work.columns + work.results) * work.second)
+
+
+def ours(shape: Shape, chip: str, training: bool) -> tuple[int, float]:
+    """Bytes of the emitted module's expert kernels; FLOPs done over those needed."""
+    op = compile(find_layer(shape.layer), chip, "bfloat16", **shape.sizes)
+    module = mlir.parse(list(op.stages.values())[-1])
+    compute = compute_dtype(module.operation)
+    names = ("forward_residuals", "backward") if training else ("forward",)
+    total, tile = 0, 0
+    for name in names:
+        function = mlir.functions(module)[name]
+        packed = set()
+        for matmul in function_matmuls(function):
+            piece = take_apart(matmul)
+            told = attributes_of(matmul)
+            schedule = told["schedule"]
+            tile = schedule["tile_rows"]
+            if not piece.products:
+                continue
+            first, second = schedule["blocks"]
+            blocks = Blocks(first, second, schedule["fetches"])
+            work = work_of(matmul, piece, compute)
+            total += hbm_bytes(work, tile, blocks)
+            if blocks.fetches:
+                packed |= {v for kind, v in piece.arguments.values() if kind == "token"}
+        sizes = layer_of(shape)
+        combines = sum(op.operation.name == "kernel.combine" for op in entry(function))
+        total += len(packed) * 2 * sizes.tokens * sizes.model * BYTES
+        total += combines * (sizes.rows + sizes.tokens) * sizes.model * BYTES
+    return total, padding(layer_of(shape), tile)
+
+
+def entry(function: mlir.OpView) -> Iterator[mlir.OpView]:
+    return mlir.walk(mlir.entry(function))
+
+
+def padding(sizes: Layer, tile: int) -> float:
+    """FLOPs done over FLOPs needed, under one draw of uniform routing."""
+    draws = np.random.default_rng(0)
+    chosen = [
+        draws.choice(sizes.experts, sizes.k, replace=False) for _ in range(sizes.tokens)
+    ]
+    counts = np.bincount(np.concatenate(chosen), minlength=sizes.experts)
+    chunk = chunk_rows(tile)
+    done = 0
+    for count in counts:
+        left = int(count) % chunk
+        size = LEAST_ROWS
+        while left > size:
+            size *= 2
+        done += int(count) - left + (min(size, chunk) if left else 0)
+    return done / sizes.rows
+
+
+def layer_of(shape: Shape) -> Layer:
+    """The sizes of an expert layer at a shape."""
+    sizes = shape.sizes
+    gated = shape.layer in ("mixtral", "deepseek")
+    held = {name: sizes[name] for name in ("tokens", "model", "hidden", "experts")}
+    return replace(Layer(**held, k=2, gates=1 + gated), k=sizes.get("k", 2))
+
+
+def rows(chips: list[str], only: str) -> Iterator[dict[str, Any]]:
+    """One row for each shape, chip and direction."""
+    for shape in shapes():
+        if shape.name.startswith("small") or ", T" in shape.name:
+            continue
+        if only not in shape.name:
+            continue
+        sizes = layer_of(shape)
+        for chip in chips:
+            for training in (False, True):
+                own, padded = ours(shape, chip, training)
+                peer, bound = sizes.peer(training, CHIPS[chip]), sizes.bound(training)
+                yield {
+                    "shape": shape.name,
+                    "chip": chip,
+                    "pass": "training" if training else "forward",
+                    "ours GB": own / 1e9,
+                    "fused bound GB": bound / 1e9,
+                    "pipeline GB": peer / 1e9,
+                    "of pipeline": own / peer,
+                    "bar": BARS.get(shape.name, 1.0),
+                    "FLOPs done / needed": padded,
+                }
+
+
+def main(arguments: list[str]) -> int:
+    """Print a table, or JSON; 1 if a bar is missed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.traffic", description=__doc__
+    )
+    parser.add_argument("--chip", action="append", choices=TPUS, help="only this one")
+    parser.add_argument("--only", default="", help="shapes whose name contains this")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    found = list(rows(given.chip or list(TPUS), given.only))
+    missed = [row for row in found if row["of pipeline"] > row["bar"]]
+    if given.json:
+        told = {"rows": found, "obtained": "estimated from blocks and grids"}
+        print(json.dumps(told))
+    else:
+        print(tabulate(found, headers="keys", floatfmt=".2f"))
+        print(f"\n{len(missed)} beyond their bar; estimated from the kernels' blocks")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
