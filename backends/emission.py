@@ -27,6 +27,7 @@ _ALIASES = (
     "Saved = tuple[Any, ...]",
     "Cotangents = tuple[jax.Array, Aux]",
 )
+_FUNCTIONS = ("init", "forward", "backward", "forward_residuals")
 _IMPORTS = (
     "import jax",
     "import jax.numpy as jnp",
@@ -50,7 +51,7 @@ class Family:
 
 def emit(module: mlir.Module, family: Family) -> str:
     """The source of the module; raises `UnsupportedByTarget` for what it cannot say."""
-    names = Names({"layer", "init", "forward", "backward", "forward_residuals"})
+    names = Names({"layer", "with_gradients", *_FUNCTIONS})
     definitions = Definitions(names)
     for path in family.modules:
         names.reserved |= _top_names(path)

@@ -143,7 +143,7 @@ def _plain_layer(inputs: Sequence[str]) -> str:
     return _function(
         f"def layer(params: Params, {_typed(inputs)}) -> tuple[jax.Array, Aux]:",
         "The output, and losses and metrics by name.",
-        [f"return forward(params, {', '.join(inputs)})"],
+        [f"return forward(*vary_alike((params, {', '.join(inputs)})))"],
     )
 
 
@@ -164,11 +164,15 @@ def _differentiable(layer: str, inputs: Sequence[str]) -> list[str]:
         "    )",
     ]
     main = [
-        "@jax.custom_vjp",
         f"def layer(params: Params, {_typed(inputs)}) -> tuple[jax.Array, Aux]:",
         '    """The output, and losses and metrics by name; differentiable."""',
-        "    # Arrays of NumPy will do: kernels index them with traced values.",
-        f"    return forward(*jax.tree.map(jnp.asarray, (params, {listed})))",
+        f"    return with_gradients(*vary_alike((params, {listed})))",
+        "",
+        "",
+        "@jax.custom_vjp",
+        f"def with_gradients(params: Params, {_typed(inputs)}) -> "
+        "tuple[jax.Array, Aux]:",
+        f"    return forward(params, {listed})",
         "",
         "",
         f"def layer_forward(params: Params, {_typed(inputs)}) -> "
@@ -182,7 +186,7 @@ def _differentiable(layer: str, inputs: Sequence[str]) -> list[str]:
         "    return once(backward(*arguments, kept, *cotangents))",
         "",
         "",
-        "layer.defvjp(layer_forward, layer_backward)",
+        "with_gradients.defvjp(layer_forward, layer_backward)",
     ]
     return ["\n".join(once), "\n".join(main)]
 

@@ -24,6 +24,7 @@ def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
     """
     modules = (
         _SHARED / "parameters.py",
+        _SHARED / "mesh_axes.py",
         _ROUTING / "routing.py",
         _KERNELS / "row_plan.py",
         _ROUTING / "capacity.py",
