@@ -35,7 +35,7 @@ def for_chunks(rows: jax.Array, body: Callable[[jax.Array, int], None]) -> None:
 
 def rows_at(chunk: jax.Array, size: int) -> pl.Slice:
     """The rows of a chunk within its tile."""
-    return pl.ds(pl.multiple_of(chunk * CHUNK_ROWS, CHUNK_ROWS), size)
+    return pl.Slice(pl.multiple_of(chunk * CHUNK_ROWS, CHUNK_ROWS), size)
 
 
 def in_lines(numbers: jax.Array, tile_rows: int) -> jax.Array:
