@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,28 @@ def _compile(function: Callable[..., Any], args: list[str], topology: Any) -> st
     from jax.experimental import topologies
 
     described = topologies.get_topology_desc(platform="tpu", **topology)
-    sharding = jax.sharding.SingleDeviceSharding(described.devices[0])
+    device = described.devices[0]
+    sharding = jax.sharding.SingleDeviceSharding(device)
     shapes = [_shape(text, sharding) for text in args]
-    traced = jax.jit(function).trace(*shapes)
-    compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+    with _facts_of(device):
+        traced = jax.jit(function).trace(*shapes)
+        compiled = traced.lower(lowering_platforms=("tpu",)).compile()
     return str(compiled.as_text())
+
+
+def _facts_of(device: Any) -> AbstractContextManager[Any]:
+    """Lets kernels ask for TPU facts (`pltpu.get_tpu_info`) while they are traced."""
+    import jax
+
+    described = jax.sharding.AbstractDevice(
+        device_kind=device.device_kind,
+        num_cores=getattr(device, "num_cores", None),
+        platform="tpu",
+    )
+    # With a named axis, later calls of jit would fail.
+    mesh = jax.sharding.AbstractMesh((), (), abstract_device=described)
+    context: AbstractContextManager[Any] = jax.sharding.use_abstract_mesh(mesh)
+    return context
 
 
 def _shape(text: str, sharding: Any) -> Any:

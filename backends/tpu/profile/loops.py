@@ -227,6 +227,11 @@ def _product(a: int, b: int, da: int, db: int) -> int:
     return _within(a * b, da * b + a * db, _WORD)
 
 
+def _divide(_a: int, b: int, da: int, db: int) -> int:
+    """A dividend that moves by whole divisors leaves the remainder as it is."""
+    return 1 << 40 if not db and b and da % b == 0 else 0
+
+
 def _fixed(_a: int, _b: int, _da: int, _db: int) -> int:
     return 0
 
@@ -237,6 +242,7 @@ _LIMITS = {
     "right": _right,
     "left": _left,
     "product": _product,
+    "divide": _divide,
     "fixed": _fixed,
 }
 

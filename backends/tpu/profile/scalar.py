@@ -105,6 +105,7 @@ class Machine:
         self.registers = Registers()
         self.record: list[tuple[Any, Any, str]] = []
         self.arguments: dict[int, str] = {}
+        self.divided: dict[str, list[Any]] = {}
         self._compiled: dict[Segment, Callable[[], Outcome]] = {}
 
     def run(self, segment: Segment) -> Outcome:
@@ -133,6 +134,8 @@ class Machine:
             "load": self.memory.load,
             "store": self.memory.store,
             "note": self._note,
+            "divide": self._divide,
+            "pop": self._pop,
             "Unknown": Unknown,
             **HELPERS,
         }
@@ -143,6 +146,17 @@ class Machine:
     def _note(self, left: Any, right: Any, kind: str) -> bool:
         self.record.append((left, right, kind))
         return False
+
+    def _divide(self, token: str, left: Any, right: Any) -> None:
+        """`sdivrem`: the quotient is popped first, then the remainder."""
+        self._note(left, right, "divide")
+        unknown = isinstance(left, Unknown) or isinstance(right, Unknown) or not right
+        made = Unknown("a quotient")
+        self.divided[token] = [made] * 2 if unknown else [*divmod(left, right)]
+
+    def _pop(self, token: str) -> Any:
+        held = self.divided.get(token)
+        return held.pop(0) if held else Unknown(f"the result of {token}")
 
     def _bundle(self, bundle: Bundle) -> list[str]:
         before, places, values = [], [], []
@@ -178,8 +192,12 @@ class Machine:
         if opcode.startswith("sst"):
             value = self._operand(each.operands[-1])
             return [f"if {guard}: store({self._operand(each.operands[0])}, {value})"]
+        if opcode.startswith("sdivrem.u32"):
+            left, right = (self._operand(o) for o in each.operands)
+            return [f"if {guard}: divide('{each.results[0].name}', {left}, {right})"]
         if opcode.startswith("shalt") and each.predicate:
-            return [f"if {guard}: event(('halt', {each.line}))"]
+            # A check on values known only at run time is taken to pass.
+            return [f"if ({guard}) is True: event(('halt', {each.line}))"]
         if is_wait(opcode) or is_start(opcode) or opcode.startswith("vsync"):
             kind = opcode if not is_wait(opcode) else "wait"
             operands = ", ".join(self._operand(o) for o in each.operands)
@@ -193,7 +211,10 @@ class Machine:
             index = int(each.attributes.split("index: ")[1].split(",")[0])
             return self.arguments[index]
         operands = [self._operand(o) for o in each.operands]
-        value = expression(each, operands)
+        if each.opcode == "spop.drf" and isinstance(each.operands[0], Register):
+            value = f"pop('{each.operands[0].name}')"
+        else:
+            value = expression(each, operands)
         if not each.predicate:
             return value
         other = self._operand(each.old if each.old is not None else each.results[0])
