@@ -8,7 +8,7 @@ _FRAME = """= control target key start
 LH: loop header
 = control target key end
 
-     0   :  {{ %s1_s0 = inlined_call_operand.hbm [shape: f32[8,128], index: 0, kind: input] }}
+     0   :  {{ %s1_s0 = inlined_call_operand.hbm [index: 0, kind: input] }}
 {body}
  0x90   :  {{ %99 = vsyncpa [#allocation2], 1 }} /* exit bundle */
 """
