@@ -34,7 +34,8 @@ class Chip:
     """One chip.
 
     Units: FLOP/s, bytes, bytes/s (a link's in one direction), hertz. `on_chip_bytes` is
-    what a kernel can plan with: VMEM of a TensorCore, shared memory of an SM.
+    what a kernel can plan with: VMEM of a TensorCore, shared memory of an SM;
+    `scalar_bytes` is a TensorCore's memory for scalars, its SMEM.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Chip:
     hbm_bandwidth: Figure
     hbm_bytes: Figure
     on_chip_bytes: Figure
+    scalar_bytes: Figure
     link_bandwidth: Figure
     clock: Figure
     topology: str
@@ -77,6 +79,7 @@ def _tpu(
         hbm_bandwidth=bandwidth,
         hbm_bytes=Figure(hbm, _BOOK),
         on_chip_bytes=Figure(vmem, f"{_INFO}, VMEM of a TensorCore"),
+        scalar_bytes=Figure(_MIB, f"{_INFO}, SMEM of a TensorCore"),
         link_bandwidth=link,
         clock=clock,
         topology=topology,
@@ -93,6 +96,7 @@ def _gpu(name: str, title: str, bandwidth: float, hbm: float, clock: Figure) -> 
         hbm_bandwidth=Figure(bandwidth, _DATASHEET),
         hbm_bytes=Figure(hbm, _DATASHEET),
         on_chip_bytes=Figure(228 * 1024, f"{_DATASHEET}, shared memory of an SM"),
+        scalar_bytes=NOT_KNOWN,
         link_bandwidth=Figure(450e9, f"{_DATASHEET}, NVLink"),
         clock=clock,
         topology="NVLink switch",
@@ -109,6 +113,7 @@ def _host() -> Chip:
         hbm_bandwidth=NOT_KNOWN,
         hbm_bytes=NOT_KNOWN,
         on_chip_bytes=NOT_KNOWN,
+        scalar_bytes=NOT_KNOWN,
         link_bandwidth=NOT_KNOWN,
         clock=NOT_KNOWN,
         topology="one host",

@@ -23,6 +23,7 @@ from backends.tpu.schedule import (
     Blocks,
     Work,
     best_blocks,
+    blocks_of,
     chunk_rows,
     hbm_bytes,
     seconds,
@@ -142,8 +143,7 @@ def ours(shape: Shape, chip: str, training: bool) -> tuple[int, float]:
             tile = schedule["tile_rows"]
             if not piece.products:
                 continue
-            first, second = schedule["blocks"]
-            blocks = Blocks(first, second, schedule["fetches"])
+            blocks = Blocks(*blocks_of(schedule), schedule["fetches"])
             work = work_of(matmul, piece, compute)
             total += hbm_bytes(work, tile, blocks)
             if blocks.fetches:

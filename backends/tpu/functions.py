@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from backends.block_text import MapTexts, tuple_text
 from backends.functions import Definitions, FunctionText, map_texts
 from backends.scalar_text import Text, dtype_text
+from backends.tpu.operands import rows_operands, sums_operands
 from backends.tpu.part_text import PartText, Sources
 from backends.tpu.piece import Piece, take_apart, width
-from backends.tpu.schedule import LANES
-from backends.tpu.storage import compute_dtype, is_combined, stored_dtype
+from backends.tpu.schedule import LANES, blocks_of
+from backends.tpu.storage import compute_dtype, stored_dtype, words_block
 from ir import mlir
 from ir.mlir import Value
 from ir.op import attributes_of, operand_types, result_types
@@ -22,7 +23,6 @@ class TpuFunction(FunctionText):
         self.compute = compute_dtype(function.operation.parent)
         self.calls: dict[str, str] = {}
         self.texts: dict[Value, str] = {}
-        self.words: dict[Value, int] = {}  # packed row spaces, and their blocks
 
     def grouped(self, op: mlir.OpView, operands: list[Text], now: int) -> None:
         piece = take_apart(op)
@@ -49,7 +49,7 @@ class TpuFunction(FunctionText):
         """Rows back to tokens: by the kernel if a DMA can fetch such rows."""
         plan, rows, *gates = (operand.text for operand in operands)
         value = op.operation.operands[1]
-        block = self.words.get(value, 0)
+        block = words_block(value, self.compute)
         lanes = width(value) % LANES == 0
         if not block and (self.compute != "float32" or not lanes):
             return super().expression(op, operands)
@@ -92,31 +92,31 @@ class TpuFunction(FunctionText):
     def rows(self, op: mlir.OpView, piece: Piece, plan: str, now: int) -> None:
         """A call of `grouped_rows`."""
         schedule = attributes_of(op)["schedule"]
-        inner, outer = piece.read_by(piece.lefts), piece.read_by(piece.results)
-        numbers = piece.numbers([a for a in piece.arguments if a in {*inner, *outer}])
-        biases = [a for a in outer if piece.is_weight(a)]
-        columns = piece.wide(outer)
-        tokens, rows = self.split(piece, piece.wide(inner), schedule["fetches"])
-        sources = (("inner", [*tokens, *rows]), ("numbers", numbers))
+        read = rows_operands(piece, schedule["fetches"])
+        numbers = ("numbers", read.numbers)
+        sources = (("inner", (*read.tokens, *read.inner)), numbers)
         before = self.part(op, sources, piece.lefts)
         after = self.part(
             op,
             (
                 ("sums", piece.sums),
-                ("columns", columns),
-                ("numbers", numbers),
-                ("biases", biases),
+                ("columns", read.columns),
+                numbers,
+                ("biases", read.biases),
             ),
             piece.results,
         )
         name = mlir.string(self.function, "sym_name")
         prologue = self.definitions.add(f"{name}_prologue", before.function())
         epilogue = self.definitions.add(f"{name}_epilogue", after.function())
-        groups = [rows, columns, numbers, piece.rights, biases]
-        texts = [self.group(piece, group, plan, now) for group in groups]
+        tokens, *groups, biases = read
+        texts = [
+            self.group(piece, group, plan, now)
+            for group in (*groups, piece.rights, biases)
+        ]
         fetched = f"Fetched({', '.join([self.word_group(tokens, now), *texts])})"
-        blocks = tuple(schedule["blocks"])
-        results = tuple_text(self.result_texts(op, blocks[1]))
+        blocks = blocks_of(schedule)
+        results = tuple_text(self.result_texts(op))
         turned = tuple_text([str(t) for t in piece.transposed])
         names = self.name_results(op, "rows", now)
         self.lines.append(
@@ -124,25 +124,14 @@ class TpuFunction(FunctionText):
             f"{fetched}, {turned}, {results}, {blocks})"
         )
 
-    def result_texts(self, op: mlir.OpView, block: int) -> list[str]:
+    def result_texts(self, op: mlir.OpView) -> list[str]:
         """(width, dtype) of each result, as it is stored."""
         texts = []
         for value, kind in zip(op.operation.results, result_types(op), strict=True):
-            columns = width(value)
-            dtype = dtype_text(stored_dtype(kind, self.compute))
-            pairs = columns % (2 * LANES) == 0 and block % (2 * LANES) == 0
-            if dtype == "bfloat16" and is_combined(value) and pairs:
-                self.words[value] = block
-                dtype = "uint32"
-            texts.append(f"({columns}, jnp.{dtype})")
+            words = words_block(value, self.compute)
+            dtype = "uint32" if words else stored_dtype(kind, self.compute)
+            texts.append(f"({width(value)}, jnp.{dtype_text(dtype)})")
         return texts
-
-    def split(
-        self, piece: Piece, rows: Sequence[Value], fetches: bool
-    ) -> tuple[list[Value], list[Value]]:
-        """Tokens that the kernel fetches rows of, and row spaces."""
-        tokens = [v for v in rows if fetches and piece.arguments[v][0] == "token"]
-        return tokens, [v for v in rows if v not in tokens]
 
     def part(
         self, op: mlir.OpView, sources: Sources, wanted: Sequence[Value]
@@ -152,28 +141,24 @@ class TpuFunction(FunctionText):
     def sums(self, op: mlir.OpView, piece: Piece, plan: str, now: int) -> None:
         """A call of `grouped_sums`."""
         schedule = attributes_of(op)["schedule"]
-        wanted = (*piece.lefts, *piece.rights)
-        sides = [piece.read_by([v]) for v in wanted]
-        numbers = piece.numbers(
-            [a for a in piece.arguments if a in {*sides[0], *sides[1]}]
+        read = sums_operands(piece, schedule["fetches"])
+        sides = (
+            ("left", piece.lefts, read.left_tokens, read.left),
+            ("right", piece.rights, read.right_tokens, read.right),
         )
-        rows = [piece.wide(side) for side in sides]
-        on_right = any(piece.arguments[v][0] == "token" for v in rows[1])
         function = mlir.string(self.function, "sym_name")
         names, groups = [], []
-        for side, title in enumerate(("left", "right")):
-            fetches = schedule["fetches"] and on_right == bool(side)
-            tokens, others = self.split(piece, rows[side], fetches)
-            sources = (("rows", [*tokens, *others]), ("numbers", numbers))
-            part = self.part(op, sources, [wanted[side]])
+        for title, wanted, tokens, others in sides:
+            sources = (("rows", (*tokens, *others)), ("numbers", read.numbers))
+            part = self.part(op, sources, wanted)
             names.append(
                 self.definitions.add(f"{function}_{title}", part.function(single=True))
             )
             groups.append(self.word_group(tokens, now))
             groups.append(self.group(piece, others, plan, now))
-        groups.append(self.group(piece, numbers, plan, now))
+        groups.append(self.group(piece, read.numbers, plan, now))
         (kind,) = result_types(op)
-        blocks = tuple(schedule["blocks"])
+        blocks = blocks_of(schedule)
         (result,) = self.name_results(op, "d_weights", now)
         self.lines.append(
             f"{result} = grouped_sums({', '.join(names)}, {plan}, "

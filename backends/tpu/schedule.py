@@ -5,9 +5,9 @@ every step of its grid. Of the blocks that fit in VMEM those with the least time
 taken; so weights are read once where that pays, and rows once where that does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from backends.chips import Chip
 
@@ -22,12 +22,30 @@ FLOAT32_PASSES = 6  # products of bfloat16 that make one of float32
 _BUFFERS = 2  # while one block is worked on, the next one is fetched
 
 
+# What a schedule calls the blocks of a kernel's first and of its second width.
+FIELDS: Mapping[str, tuple[str, str]] = {
+    "rows": ("block_inner", "block_columns"),
+    "sums": ("block_left", "block_right"),
+}
+
+
 class Blocks(NamedTuple):
     """The sizes that two widths are cut in; whether the kernel fetches tokens' rows."""
 
     first: int
     second: int
     fetches: bool = False
+
+    def fields(self, kind: str) -> dict[str, Any]:
+        """The blocks as a schedule's fields."""
+        first, second = FIELDS[kind]
+        return {first: self.first, second: self.second, "fetches": self.fetches}
+
+
+def blocks_of(schedule: Mapping[str, Any]) -> tuple[int, int]:
+    """The sizes that a schedule cuts the two widths in."""
+    first, second = FIELDS["rows" if "block_inner" in schedule else "sums"]
+    return schedule[first], schedule[second]
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def schedule_module(module: mlir.Module, chip: str) -> None:
         fields: dict[str, Any] = {"tile_rows": tile, "chunk_rows": chunk_rows(tile)}
         if piece.products:
             blocks = best_blocks(work_of(op, piece, compute), tile, CHIPS[chip])
-            fields |= {"blocks": list(blocks[:2]), "fetches": blocks.fetches}
+            fields |= blocks.fields(piece.kind)
         op.operation.attributes["schedule"] = to_attribute(fields)
 
 

@@ -5,12 +5,22 @@ widened where they are read: half the traffic. Rows that only a combine reads ar
 stored as words, which a DMA can fetch one by one.
 """
 
+from collections.abc import Mapping
+
+from backends.tpu.schedule import LANES
 from ir import mlir
 from ir.mlir import Value
 from ir.op import attributes_of, operand_types
-from ir.types import Tensor
+from ir.types import Tensor, from_mlir
 
-_BYTES = {"float64": 8, "float32": 4, "int32": 4, "bfloat16": 2, "float16": 2}
+BYTES: Mapping[str, int] = {
+    "float64": 8,
+    "float32": 4,
+    "int32": 4,
+    "uint32": 4,
+    "bfloat16": 2,
+    "float16": 2,
+}
 
 
 def compute_dtype(module: mlir.Operation) -> str:
@@ -33,10 +43,26 @@ def stored_dtype(kind: Tensor, compute: str) -> str:
 
 def stored_bytes(kind: Tensor, compute: str) -> int:
     """Bytes of one stored element."""
-    return _BYTES[stored_dtype(kind, compute)]
+    return BYTES[stored_dtype(kind, compute)]
 
 
 def is_combined(value: Value) -> bool:
     """Whether combines alone read a value."""
     users = [mlir.user(use).operation.name for use in value.uses]
     return bool(users) and all(name == "kernel.combine" for name in users)
+
+
+def words_block(value: Value, compute: str) -> int:
+    """The block of columns that rows are packed in as words; 0 for rows as they are.
+
+    Packed are rows of bfloat16 that only a combine reads, where halves of a block of
+    columns are whole lanes.
+    """
+    producer = mlir.producer(value)
+    if producer is None or producer.name != "kernel.grouped_matmul":
+        return 0
+    block: int = attributes_of(producer.opview)["schedule"].get("block_columns", 0)
+    kind = from_mlir(value.type)
+    pairs = kind.shape[-1] % (2 * LANES) == 0 and block % (2 * LANES) == 0
+    narrow = stored_dtype(kind, compute) == "bfloat16"
+    return block if block and pairs and narrow and is_combined(value) else 0
