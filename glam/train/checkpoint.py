@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ class Store:
 
     def __init__(self, folder: Path, keep: int, primary: bool = True) -> None:
         self.folder, self._keep, self._primary = folder.resolve(), keep, primary
-        self._writer = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+        self._writer = _writer()
         self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
+        self._failure: tuple[Path, int, Exception] | None = None
 
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, oldest first."""
@@ -69,15 +70,16 @@ class Store:
         self.wait()
         final = self.path(step)
         making = final.with_name(final.name + _UNFINISHED)
+        needed = sum(array.nbytes for array in arrays.values())
         try:
             if self._primary:
-                self._make_room(making, arrays)
+                self._make_room(making, needed)
             self._writer.save(making / _ARRAYS, args=ocp.args.PyTreeSave(dict(arrays)))
         except Exception as error:
-            raise self._unwritten(step, making, error) from error
+            raise self._unwritten(making, needed, error) from error
         document = {**record, "step": step, "arrays": described(arrays)}
         commit = threading.Thread(
-            target=self._commit, args=(making, final, document), name="checkpoint"
+            target=self._commit, args=(making, document, needed), name="checkpoint"
         )
         self._thread = commit
         commit.start()
@@ -88,8 +90,8 @@ class Store:
             self._thread.join()
             self._thread = None
         if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+            (making, needed, error), self._failure = self._failure, None
+            raise self._unwritten(making, needed, error) from error
 
     def close(self) -> None:
         """Wait, and end Orbax's threads."""
@@ -103,6 +105,7 @@ class Store:
 
         Each damaged one that it meets is told by name and put aside as NAME.refused.
         """
+        self.wait()
         for step in reversed(self.steps()):
             if before is not None and step > before:
                 continue
@@ -140,17 +143,17 @@ class Store:
                 if later > step:
                     self._delete(later)
 
-    def _make_room(self, making: Path, arrays: Arrays) -> None:
-        """An empty folder to write in, on a disk with room for the arrays."""
+    def _make_room(self, making: Path, needed: int) -> None:
+        """An empty folder to write in, on a disk with room for `needed` bytes."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for left in self.folder.glob(f"*{_UNFINISHED}"):
             shutil.rmtree(left)
-        needed = sum(array.nbytes for array in arrays.values())
         if shutil.disk_usage(self.folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         making.mkdir()
 
-    def _commit(self, making: Path, final: Path, document: Mapping[str, Any]) -> None:
+    def _commit(self, making: Path, document: Mapping[str, Any], needed: int) -> None:
+        final = self.path(int(document["step"]))
         try:
             self._writer.wait_until_finished()
             if not self._primary:
@@ -163,22 +166,27 @@ class Store:
             for step in self.steps()[: -self._keep]:
                 self._delete(step)
         except Exception as error:
-            self._failure = self._unwritten(int(final.name), making, error)
+            self._failure = making, needed, error
 
-    def _unwritten(self, step: int, making: Path, error: Exception) -> Exception:
-        """The sentence for a checkpoint that could not be written."""
+    def _unwritten(self, making: Path, needed: int, error: Exception) -> Exception:
+        """The sentence for a checkpoint that could not be written; its rest is gone."""
+        # Ends the writer's threads. After a failure it would only tell it again.
+        with suppress(Exception):
+            self._writer.close()
+        self._writer = _writer()
         reason = _no_room(error)
         if reason is None and not isinstance(error, OSError):
             return error
         if self._primary:
             shutil.rmtree(making, ignore_errors=True)
-        free = shutil.disk_usage(self.folder.parent).free / 1e6
+        free = shutil.disk_usage(self.folder.parent).free
         steps = self.steps()
         kept = f"that of step {steps[-1]} is whole" if steps else "there is none before"
         return BadArgument(
-            reason=f"the checkpoint of step {step} could not be written to "
-            f"{self.folder}: {reason or error} ({free:.1f} MB free); {kept}: make room "
-            "and give the same command again"
+            reason=f"the checkpoint {making.with_suffix('')} could not be written: "
+            f"{reason or error}; it takes about {needed / 1e6:.1f} MB, and "
+            f"{free / 1e6:.1f} MB are free; {kept}: make room and give the same "
+            "command again"
         )
 
     def _delete(self, step: int) -> None:
@@ -194,6 +202,10 @@ class Store:
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
         return aside
+
+
+def _writer() -> Any:
+    return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
 
 
 def restore(checkpoint: Checkpoint, like: Arrays) -> dict[str, Any]:

@@ -54,23 +54,14 @@ def all_devices() -> Mesh:
     return Mesh(np.array(jax.devices()), (AXIS,))
 
 
-def check_batch(rows: int, parts: int, devices: int) -> None:
-    """Refuse a batch that does not divide over its parts and the devices."""
-    if rows % (parts * devices):
-        _refuse(
-            f"a batch of {rows} rows cannot be divided over {devices} devices and "
-            f"accumulate={parts} parts: make train.batch a multiple of "
-            f"{parts * devices}"
-        )
-
-
 def place(batch: Batch, parts: int, mesh: Mesh) -> dict[str, jax.Array]:
     """This process' rows [rows, ...] as its share of arrays [parts, all rows, ...]."""
     sharding = NamedSharding(mesh, ROWS)
 
     def globally(rows: Any) -> jax.Array:
         local = np.reshape(rows, (parts, -1, *np.shape(rows)[1:]))
-        return jax.make_array_from_process_local_data(sharding, local)
+        array: jax.Array = jax.make_array_from_process_local_data(sharding, local)
+        return array
 
     return {name: globally(rows) for name, rows in batch.items()}
 
@@ -79,7 +70,8 @@ def flags(value: bool, mesh: Mesh) -> jax.Array:
     """bool [devices]: this process' answer, on each of its devices."""
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     local = np.full(jax.local_device_count(), value)
-    return jax.make_array_from_process_local_data(sharding, local)
+    array: jax.Array = jax.make_array_from_process_local_data(sharding, local)
+    return array
 
 
 def from_first(value: int | None) -> int | None:

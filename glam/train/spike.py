@@ -93,7 +93,9 @@ class SpikeWatch:
             return float("inf")
         middle = median(self.losses)
         spread = _NORMAL * median(abs(loss - middle) for loss in self.losses)
-        return middle + self.rule.deviations * max(spread, self.rule.least * abs(middle))
+        return middle + self.rule.deviations * max(
+            spread, self.rule.least * abs(middle)
+        )
 
     def get_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

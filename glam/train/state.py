@@ -23,7 +23,7 @@ class State(NamedTuple):
     skipped: jax.Array
 
 
-def initial(
+def first_state(
     learner: Learner, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
 ) -> State:
     """A run's first state, whole on every device of `mesh`."""

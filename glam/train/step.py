@@ -5,6 +5,7 @@ over parts and devices are those of the whole batch.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from backends.mesh_axes import vary_alike
+from glam.train.adafactor import Schedule
 from glam.train.guard import all_finite, guarded_update
 from glam.train.learner import Batch, Learner, Metrics
 from glam.train.state import State
@@ -26,18 +28,19 @@ Step = Callable[[State, Batch, Any], tuple[State, Metrics]]
 def train_step(
     learner: Learner,
     optimizer: optax.GradientTransformation,
+    schedule: Schedule,
     mesh: Mesh,
     seed: int,
-) -> Step:
-    """The compiled step: (state, batch [parts, rows, ...], stop) -> (state, metrics).
+) -> Any:
+    """The jitted step: (state, batch [parts, rows, ...], stop) -> (state, metrics).
 
     The state that is given is used up. `stop`, bool [devices], comes back in the
     metrics as whether any device was told to stop, so that all processes agree.
-    Metrics are those of the loss, and `loss`, `gradient_norm`, `skipped` and `finite`
-    (whether the weights are finite after the update).
+    Metrics are those of the loss, and `loss`, `gradient_norm`, `learning_rate`,
+    `skipped` and `finite` (whether the weights are finite after the update).
     """
-    gradients = jax.shard_map(
-        lambda params, batch, key, stop: _gradients(learner, params, batch, key, stop),
+    gradients: Any = jax.shard_map(
+        partial(_gradients, learner),
         mesh=mesh,
         in_specs=(PartitionSpec(), ROWS, PartitionSpec(), PartitionSpec(AXIS)),
         out_specs=PartitionSpec(),
@@ -52,6 +55,7 @@ def train_step(
         metrics |= {
             "loss": loss,
             "gradient_norm": optax.tree.norm(found),
+            "learning_rate": schedule(state.step - state.skipped),
             "skipped": skipped,
             "finite": all_finite(params),
         }

@@ -28,7 +28,9 @@ def read_toml(path: Path) -> Table:
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except UnicodeDecodeError as error:
-        reason = f"{path} is not UTF-8 text: byte {error.start} is not; save it as UTF-8"
+        reason = (
+            f"{path} is not UTF-8 text: byte {error.start} is not; save it as UTF-8"
+        )
     except tomllib.TOMLDecodeError as error:
         reason = f"{path} is not TOML: {error}"
     raise BadArgument(reason=reason)
@@ -84,7 +86,9 @@ def section(cls: type[Section], table: Any, name: str, where: str) -> Section:
     needed = [f.name for f in known if f.default is f.default_factory is MISSING]
     missing = [field for field in needed if field not in table]
     if missing:
-        raise BadArgument(reason=f"{title} needs {', '.join(missing)}: add what is missing")
+        raise BadArgument(
+            reason=f"{title} needs {', '.join(missing)}: add what is missing"
+        )
     types = get_type_hints(cls)
     return cls(
         **{
