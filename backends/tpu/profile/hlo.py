@@ -196,7 +196,8 @@ def arrays_of(text: str) -> Iterator[Array]:
 def read_module(text: str) -> Module:
     """Parse `compiled.as_text()`; raises `DumpFailed` where it has no entry."""
     computations: dict[str, tuple[Op, ...]] = {}
-    entry, name, ops = "", "", []
+    entry, name = "", ""
+    ops: list[Op] = []
     for line in text.splitlines():
         head = _HEAD.match(line)
         if head:

@@ -63,7 +63,7 @@ class Routing:
         if self.kind == "recorded":
             return self._recorded(experts)
         if self.kind == "one":
-            return np.eye(1, experts)[0]
+            return np.asarray(np.eye(1, experts)[0])
         if self.kind == "zipf":
             ranks = 1.0 + np.random.default_rng(_SEED).permutation(experts)
             return np.asarray((1 / ranks) / (1 / ranks).sum())
