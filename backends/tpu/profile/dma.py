@@ -40,9 +40,12 @@ class Dma:
     hbm_written: int = 0
     started: int = 0
     sharers: int = 1
+    met: float | None = None
 
     def start(self, opcode: str, at: int, operands: tuple[Any, ...], line: int) -> None:
         """Begin `dma.SOURCE_to_TARGET source, granules, target, flag` at a cycle."""
+        if opcode == "dma.general":
+            return self.meet(at)
         direction = _direction(opcode, self.table.chip, line)
         granules = known(operands[1], f"the size of {opcode} in line {line}")
         flag = known(operands[3], f"the sync flag of {opcode} in line {line}")
@@ -56,6 +59,10 @@ class Dma:
         self.hbm_written += size * (direction == "out")
         self.started += 1
 
+    def meet(self, at: int) -> None:
+        """The device's other core is here too: what it sends, it sends from now on."""
+        self.met = at
+
     def set(self, flag: int, value: int) -> None:
         """`vsyncpa`."""
         self.flags[flag] = _signed(value)
@@ -68,7 +75,13 @@ class Dma:
         """The cycle, `at` or later, when the flag has counted that many granules."""
         self._advance(at)
         while self.flags.get(flag, 0) < granules:
-            if not any(each.flag == flag for each in self.flying):
+            fed = any(each.flag == flag for each in self.flying)
+            if not fed and self.met is not None:
+                self.flags[flag] = granules
+                kib = granules * self.table.cycles("granule_bytes") / 1024
+                took = self.table["dma_local"] + kib * _LOCAL_CYCLES_PER_KIB
+                return max(at, math.ceil(self.met + took))
+            if not fed:
                 reason = "a DMA wait is not fed by any DMA in flight"
                 raise EndlessKernel(reason=reason)
             self._step(math.inf)
@@ -90,6 +103,8 @@ class Dma:
     def shift(self, cycles: int) -> None:
         """Move everything into the future, as if `cycles` more had passed."""
         self.now += cycles
+        if self.met is not None:
+            self.met += cycles
         for each in self.flying:
             each.begin += cycles
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from backends.tpu.profile.bundles import Bundle, Instruction, Predicate, Program
 from backends.tpu.profile.expressions import HELPERS, expression
 from backends.tpu.profile.operands import Address, Literal, Operand, Register, Symbol
-from backends.tpu.profile.segments import Segment, is_start, is_wait
+from backends.tpu.profile.segments import Segment, is_meeting, is_start, is_wait
 from backends.tpu.profile.unknown import Unknown
 from ir.errors import UnknownScalar
 
@@ -198,6 +198,8 @@ class Machine:
         if opcode.startswith("shalt") and each.predicate:
             # A check on values known only at run time is taken to pass.
             return [f"if ({guard}) is True: event(('halt', {each.line}))"]
+        if is_meeting(opcode):
+            return [f"event(('meet', {each.line}))"]
         if is_wait(opcode) or is_start(opcode) or opcode.startswith("vsync"):
             kind = opcode if not is_wait(opcode) else "wait"
             operands = ", ".join(self._operand(o) for o in each.operands)
@@ -244,7 +246,7 @@ class Machine:
 def is_timed(each: Instruction) -> bool:
     """Whether the instruction matters to the timing beyond its bundle's slot."""
     opcode = each.opcode
-    if opcode.startswith(("vsync", "vtrace", "vdelay", "vphi")):
+    if is_meeting(opcode) or opcode.startswith(("vsync", "vtrace", "vdelay", "vphi")):
         return False
     return opcode.startswith(("v", "cld", "cst", "sld", "spop"))
 

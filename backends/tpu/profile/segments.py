@@ -23,7 +23,16 @@ class Segment:
 
 def is_wait(opcode: str) -> bool:
     """Whether the scalar core stands still at it until a DMA has arrived."""
-    return opcode.startswith(_WAITS)
+    return opcode.startswith(_WAITS) and not is_meeting(opcode)
+
+
+def is_meeting(opcode: str) -> bool:
+    """Whether it is part of a barrier of a device's two cores.
+
+    Both run the same program: that they arrive together is assumed.
+    """
+    barrier = opcode.startswith("vwait.") and opcode.endswith(".trace")
+    return barrier or opcode == "vsyncadd.remote"
 
 
 def is_start(opcode: str) -> bool:

@@ -203,6 +203,8 @@ class Simulator:
         kind, line, *operands = event
         if kind == "halt":
             run.notes.add(f"the check in line {line} failed on simulated addresses")
+        elif kind == "meet":
+            run.dma.meet(run.now)
         elif kind.startswith("vsyncpa"):
             run.dma.set(known(operands[0], "a sync flag"), known(operands[1], "a flag"))
         elif kind.startswith("vsyncadd"):

@@ -44,3 +44,13 @@ def test_a_check_on_what_only_a_run_knows_is_taken_to_pass() -> None:
     a : { %9 = shalt.err (%p1_p0) }
     """
     assert simulate(_numbered(text), "v4").notes == ()
+
+
+def test_the_cores_of_a_device_meet_and_exchange() -> None:
+    text = """
+    a : { %5 = vsyncadd.remote %s1_s0, 1 }
+    a : { %6 = vwait.ge.trace [#allocation2], 1 }
+    a : { %7 = dma.done.wait [#allocation3], 8 }
+    """
+    local = 310  # cycles of a copy on the chip, v4
+    assert local < simulate(_numbered(text), "v4").cycles < local + 20
