@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,21 @@ _ARGUMENT = re.compile(r"(\w+)\[([\d, ]*)\]")
 
 
 def main(path: str) -> None:
-    """Compile what the request names; leave `compiled.txt` and `versions.json`."""
+    """Compile what the request names; leave `compiled.txt` and `versions.json`.
+
+    With a routing in the request, leave `calls.json` too.
+    """
     request = json.loads(Path(path).read_text())
     function = _load(request["file"], request["function"])
-    texts = request["args"]
     out = Path(request["out"])
-    (out / "compiled.txt").write_text(_compile(function, texts, request["topology"]))
+    device = _device(request["topology"])
+    with _facts_of(device):
+        traced = _trace(function, request["args"], device)
+    if routing := request.get("routing"):
+        (out / "calls.json").write_text(_calls(traced, routing))
+    with _facts_of(device):
+        compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+    (out / "compiled.txt").write_text(str(compiled.as_text()))
     names = ("jax", "libtpu")
     (out / "versions.json").write_text(json.dumps({n: version(n) for n in names}))
 
@@ -49,18 +59,26 @@ def _load(file: str, name: str) -> Callable[..., Any]:
     return function
 
 
-def _compile(function: Callable[..., Any], args: list[str], topology: Any) -> str:
-    import jax
+def _device(topology: Any) -> Any:
     from jax.experimental import topologies
 
-    described = topologies.get_topology_desc(platform="tpu", **topology)
-    device = described.devices[0]
+    return topologies.get_topology_desc(platform="tpu", **topology).devices[0]
+
+
+def _trace(function: Callable[..., Any], args: list[str], device: Any) -> Any:
+    import jax
+
     sharding = jax.sharding.SingleDeviceSharding(device)
-    shapes = [_shape(text, sharding) for text in args]
-    with _facts_of(device):
-        traced = jax.jit(function).trace(*shapes)
-        compiled = traced.lower(lowering_platforms=("tpu",)).compile()
-    return str(compiled.as_text())
+    return jax.jit(function).trace(*[_shape(text, sharding) for text in args])
+
+
+def _calls(traced: Any, routing: dict[str, Any]) -> str:
+    """The kernels' integer operands under a routing, computed on the CPU."""
+    from backends.tpu.profile.operand_values import kernel_calls
+    from backends.tpu.profile.routing import Routing
+
+    held = Routing(routing["kind"], tuple(routing["counts"]))
+    return json.dumps([asdict(call) for call in kernel_calls(traced, held)])
 
 
 def _facts_of(device: Any) -> AbstractContextManager[Any]:

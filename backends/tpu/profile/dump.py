@@ -9,10 +9,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from backends.tpu.profile.calls import KernelCall
+from backends.tpu.profile.routing import Routing
 from ir.errors import DumpFailed, UnknownChip
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -42,13 +44,17 @@ class KernelText:
 
 @dataclass(frozen=True)
 class Dump:
-    """What one compilation for `chip` left behind; `compiled` is XLA's module."""
+    """What one compilation for `chip` left behind; `compiled` is XLA's module.
+
+    `calls` are the kernels that were traced, and what a routing tells them.
+    """
 
     chip: str
     kernels: tuple[KernelText, ...]
     compiled: str = ""
     libtpu: str = ""
     jax: str = ""
+    calls: tuple[KernelCall, ...] = ()
 
     def kernel(self, name: str | None = None) -> KernelText:
         """The kernel of that name; without one, the longest."""
@@ -70,10 +76,12 @@ def dump(
     python: str = sys.executable,
     megacore: bool = False,
     seconds: float = 120.0,
+    routing: Routing | None = None,
 ) -> Dump:
     """Compile `file:function` for `chip` with arguments like `bf16[4096,2048]`.
 
     `python` is an interpreter with jax and libtpu; `seconds` the child's time limit.
+    With a `routing` the kernels' integer operands are computed from it.
     """
     if chip not in TOPOLOGIES:
         raise UnknownChip(chip=chip, chips=", ".join(TOPOLOGIES))
@@ -86,6 +94,7 @@ def dump(
             "function": function,
             "args": list(args),
             "topology": topology,
+            "routing": asdict(routing) if routing else None,
             "out": folder,
         }
         path = Path(folder) / "request.json"
@@ -150,7 +159,20 @@ def read_folder(folder: Path, chip: str) -> Dump:
     versions = folder / "versions.json"
     held = json.loads(versions.read_text()) if versions.exists() else {}
     text = compiled.read_text() if compiled.exists() else ""
-    return Dump(chip, kernels, text, held.get("libtpu", ""), held.get("jax", ""))
+    libtpu, jax = held.get("libtpu", ""), held.get("jax", "")
+    return Dump(chip, kernels, text, libtpu, jax, _calls(folder / "calls.json"))
+
+
+def _calls(path: Path) -> tuple[KernelCall, ...]:
+    held = json.loads(path.read_text()) if path.exists() else []
+    return tuple(
+        KernelCall(
+            name=each["name"],
+            types=tuple(each["types"]),
+            values={int(number): words for number, words in each["values"].items()},
+        )
+        for each in held
+    )
 
 
 def _texts(folder: Path, pattern: re.Pattern[str]) -> dict[str, str]:

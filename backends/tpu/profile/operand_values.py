@@ -7,7 +7,6 @@ floats is unknown, and each `pallas_call` leaves behind the operands that are kn
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from backends.tpu.profile.calls import KernelCall
 from backends.tpu.profile.routing import Routing
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
@@ -27,19 +27,6 @@ class _Unknown:
 
 
 UNKNOWN = _Unknown()
-
-
-@dataclass(frozen=True)
-class KernelCall:
-    """A `pallas_call`: its operands' types, and the words of those that are known.
-
-    Operands are numbered as the compiled kernel numbers them: the grid's dynamic
-    bounds, the prefetched scalars, the inputs.
-    """
-
-    name: str
-    types: tuple[str, ...]
-    values: dict[int, list[int]]
 
 
 def kernel_calls(traced: Any, routing: Routing) -> list[KernelCall]:
@@ -151,9 +138,14 @@ class _Partly:
         """Kernels in a loop or a branch are seen once, in the first iteration."""
         params = eqn.params
         if eqn.primitive.name == "scan":
-            given = params["num_consts"] + params["num_carry"]
-            first = [v if v is UNKNOWN else v[0] for v in values[given:]]
-            self._call(params["jaxpr"], values[:given] + first)
+            inner = params["jaxpr"]
+            takes = getattr(inner, "jaxpr", inner).invars
+            # What is scanned over has one axis more than what an iteration takes.
+            first = [
+                v if v is UNKNOWN or a.aval.shape == var.aval.shape else v[0]
+                for v, a, var in zip(values, eqn.invars, takes, strict=True)
+            ]
+            self._call(inner, first)
         elif eqn.primitive.name == "while":
             self._call(params["body_jaxpr"], values[params["cond_nconsts"] :])
         elif eqn.primitive.name == "cond":

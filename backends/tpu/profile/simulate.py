@@ -44,7 +44,8 @@ class Profile:
 
     Units: cycles, seconds, bytes. `stalls` are cycles by reason: the vector side's
     waits for operands and units overlap the scalar side's for DMA and scalars.
-    `mxu_busy` is the share of all cycles and MXUs in which a multiply is being fed.
+    `mxu_busy` is the share of all cycles and MXUs in which a multiply is being fed;
+    `busy` are the cycles of each unit, by its name in `units.json` and its number.
     `notes` say what was assumed.
     """
 
@@ -62,6 +63,7 @@ class Profile:
     simulated: float
     notes: tuple[str, ...]
     marks: tuple[Mark, ...] = ()
+    busy: dict[str, int] = field(default_factory=dict)
 
     @property
     def hbm_bytes(self) -> int:
@@ -288,6 +290,7 @@ class Simulator:
             simulated=self._loops.simulated(cycles),
             notes=tuple(sorted(run.notes)),
             marks=tuple(run.marks),
+            busy=busy,
         )
 
 
