@@ -103,11 +103,11 @@ def _gpu(name: str, title: str, bandwidth: float, hbm: float, clock: Figure) -> 
     )
 
 
-def _host() -> Chip:
+def _host(name: str, title: str) -> Chip:
     return Chip(
-        name="cpu",
+        name=name,
         kind="cpu",
-        title="this host",
+        title=title,
         cores=Figure(os.cpu_count(), "the operating system, logical processors"),
         bf16_flops=NOT_KNOWN,
         hbm_bandwidth=NOT_KNOWN,
@@ -121,7 +121,8 @@ def _host() -> Chip:
 
 
 _ALL = (
-    _host(),
+    _host("cpu", "this host, as any CPU"),
+    _host("cpu-bf16", "this host, if its CPU multiplies bfloat16"),
     _tpu(
         "tpu-v4",
         "TPU v4",

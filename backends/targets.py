@@ -14,39 +14,50 @@ from ir.errors import UnknownTarget, nearest
 class Target:
     """One target: its name, and how to schedule and emit for it.
 
-    `cuts` says that programs of experts are cut at their products (see `cut`).
+    `cuts` says that programs of experts are cut at their products (see `cut`),
+    `multiplies_bfloat16` that a CPU has instructions for that.
     """
 
     name: str
     cuts: bool = False
+    multiplies_bfloat16: bool = False
 
     def schedule(self, module: mlir.Module) -> None:
         """Put the target's default schedule on the kernel ops."""
         if self.cuts:
             _load("backends.tpu.scheduling").schedule_module(module, self.name)
             return
-        _load("backends.cpu.scheduling").schedule_module(module)
+        cpu = _load("backends.cpu.scheduling")
+        cpu.schedule_module(module, self.multiplies_bfloat16)
 
     def emit(self, module: mlir.Module, interpret: bool = False) -> str:
         """The module's source; with `interpret` it runs on any machine."""
         if self.cuts:
             tpu: str = _load("backends.tpu.emit").emit(module, self.name, interpret)
             return tpu
-        cpu: str = _load("backends.cpu.emit").emit(module)
+        cpu: str = _load("backends.cpu.emit").emit(module, self.name)
         return cpu
 
 
+HOST = "host"
 TARGETS: Mapping[str, Target] = {
     "cpu": Target("cpu"),
+    "cpu-bf16": Target("cpu-bf16", multiplies_bfloat16=True),
     **{c.name: Target(c.name, cuts=True) for c in CHIPS.values() if c.kind == "tpu"},
 }
 
 
 def find_target(name: str) -> Target:
-    """The target of that name; raises `UnknownTarget` with the nearest."""
+    """The target of that name; raises `UnknownTarget` with the nearest.
+
+    "host" is the one of the CPU targets that fits this machine.
+    """
+    if name == HOST:
+        native = _load("backends.cpu.features").multiplies_bfloat16()
+        return TARGETS["cpu-bf16" if native else "cpu"]
     if name not in TARGETS:
-        listed = ", ".join(TARGETS)
-        close = nearest(name, list(TARGETS))
+        listed = ", ".join((HOST, *TARGETS))
+        close = nearest(name, [HOST, *TARGETS])
         raise UnknownTarget(target=name, targets=listed, nearest=close)
     return TARGETS[name]
 

@@ -43,7 +43,7 @@ class Subject:
 
 def compiled(layer: str, setting: Setting, dtype: str, **options: Any) -> Op:
     """The layer at the setting's sizes; `options` override them."""
-    return compile(find_layer(layer), "cpu", dtype, **setting.sizes | options)
+    return compile(find_layer(layer), "host", dtype, **setting.sizes | options)
 
 
 def forward(op: Op) -> Any:

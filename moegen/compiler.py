@@ -34,7 +34,7 @@ Seen = Callable[[str, mlir.Module], None]
 
 def compile(
     layer: Layer,
-    target: str = "cpu",
+    target: str = "host",
     dtype: str = "float32",
     cache: Path | None = None,
     on_stage: Seen | None = None,
@@ -62,7 +62,7 @@ def compile(
     module = lower(module, chosen, see)
     source = chosen.emit(module, interpret)
     path = store(source, mlir.string(module.operation, "sym_name"), cache)
-    return Op(module, stages, source, path, load(path), target)
+    return Op(module, stages, source, path, load(path), chosen.name)
 
 
 def lower(module: mlir.Module, target: Target, see: Seen) -> mlir.Module:

@@ -13,7 +13,7 @@ _KERNELS = Path(__file__).parent / "kernels"
 _SHARED = Path(__file__).parent.parent
 
 
-def emit(module: mlir.Module) -> str:
+def emit(module: mlir.Module, target: str) -> str:
     """The source of the module; raises `UnsupportedByTarget` for what it cannot say."""
     modules = (
         _SHARED / "parameters.py",
@@ -25,19 +25,24 @@ def emit(module: mlir.Module) -> str:
         _KERNELS / "grouped.py",
         _KERNELS / "combine.py",
     )
-    family = Family("cpu", "XLA code", modules, CpuFunction, _constants)
+
+    def constants(module: mlir.Module) -> dict[str, Any]:
+        return _constants(module, target)
+
+    family = Family(target, "XLA code", modules, CpuFunction, constants)
     return emission.emit(module, family)
 
 
-def _constants(module: mlir.Module) -> dict[str, Any]:
+def _constants(module: mlir.Module, target: str) -> dict[str, Any]:
     """Values of the kernels' constants, from the ops' attributes and schedules."""
     found: dict[str, Any] = {}
     for op in mlir.walk(module.body):
-        routing_constants("cpu", op, found)
+        routing_constants(target, op, found)
     for op in grouped_matmuls(module):
         told = attributes_of(op)
         schedule = told["schedule"]
-        settle("cpu", found, COMPUTE_DTYPE=schedule["compute_dtype"])
+        for name in ("compute_dtype", "product_dtype"):
+            settle(target, found, **{name.upper(): schedule[name]})
         found["PADDING"] = max(found.get("PADDING", 0), *schedule["tiles"])
         results = zip(told["dtypes"], told["results"], strict=True)
         dtypes = {dtype for dtype, kind in results if kind == "weight"}

@@ -83,7 +83,7 @@ class _Compiled:
 
 def check(
     layer: Layer,
-    target: str = "cpu",
+    target: str = "host",
     dtype: str = "float32",
     sizes: Mapping[str, Any] | None = None,
     routings: Sequence[str] = tuple(ROUTINGS),

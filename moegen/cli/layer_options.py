@@ -21,7 +21,7 @@ def add_layer_options(parser: argparse.ArgumentParser) -> None:
         "layer", metavar="LAYER", help="a layer that ships (glam), or FILE.py:FUNCTION"
     )
     parser.add_argument(
-        "--target", default="cpu", help="what to compile for (default: cpu)"
+        "--target", default="host", help="what to compile for (default: this machine)"
     )
     parser.add_argument(
         "--dtype",

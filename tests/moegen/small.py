@@ -27,7 +27,7 @@ def small(name: str, sizes: Mapping[str, int] = SMALL, experts: int = 8) -> Size
 
 
 def compiled(name: str, cache: Path, dtype: str = "float32") -> Op:
-    return moegen.compile(find_layer(name), dtype=dtype, cache=cache, **small(name))
+    return moegen.compile(find_layer(name), "cpu", dtype, cache, **small(name))
 
 
 def tiny(name: str, cache: Path) -> Op:

@@ -47,7 +47,7 @@ def test_text_after_any_pass_carries_on_to_the_same_end(ops, name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_emission_is_deterministic_and_plain(ops, name, tmp_path):
     op = ops[name]
-    again = moegen.compile(find_layer(name), cache=tmp_path, **small(name))
+    again = moegen.compile(find_layer(name), "cpu", cache=tmp_path, **small(name))
     assert again.source == op.source
     tree = ast.parse(op.source)
     imported = {
@@ -79,12 +79,16 @@ def test_every_stage_means_the_same(ops, name):
     assert error < 1e-5
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("target", "dtype"),
+    [("cpu", "float32"), ("cpu", "bfloat16"), ("cpu-bf16", "bfloat16")],
+)
 @pytest.mark.parametrize("name", ["glam", "mixtral", "expert_choice"])
-def test_check_passes(name, dtype, tmp_path):
+def test_check_passes(name, target, dtype, tmp_path):
     cases = check(
         find_layer(name),
-        dtype=dtype,
+        target,
+        dtype,
         routings=["zipf", "empty experts", "NaN token"],
         reruns=3,
         cache=tmp_path,
@@ -99,8 +103,8 @@ def test_check_catches_a_wrong_gradient(tmp_path, monkeypatch):
 
     right = emitter.emit
 
-    def wrong(module):
-        return right(module).replace(
+    def wrong(module, target):
+        return right(module, target).replace(
             "d_weights = expert_outer(", "d_weights = 1.01 * expert_outer("
         )
 

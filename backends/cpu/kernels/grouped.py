@@ -1,8 +1,9 @@
 """The experts' work on the CPU: one expert after another, tile by tile of its rows.
 
-Each expert with rows has its weights sliced out (XLA copies the slice, casting it on
-the way) and its rows fetched, worked on and stored in sorted order. The weights of an
-expert without rows are never read, and no temporary grows with the number of experts.
+Rows are fetched in sorted order, all at once: inside a loop XLA gathers them number by
+number. Each expert with rows has its weights sliced out (XLA copies the slice, casting
+it on the way) and its rows worked on and stored. The weights of an expert without rows
+are never read, and no temporary grows with the number of experts.
 
 T tokens with K choices each make R = T * K flat rows; E experts.
 """
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from backends.cpu.kernels.products import PRODUCT_DTYPE
 from backends.cpu.kernels.row_plan import RowPlan
 
 CHOICES = 2  # K
@@ -26,11 +28,9 @@ Body = Callable[[jax.Array, Arrays, Arrays], tuple[Arrays, Arrays]]
 
 
 class Operands(NamedTuple):
-    """What the body's rows are fetched from, and the weights of all experts."""
+    """What the body reads: rows at their own places, and the weights of all experts."""
 
-    tokens: Arrays  # [T, D] each: a row reads its token
-    choices: Arrays  # [T, K] each: a row reads its choice, [1]
-    kept: Arrays  # row spaces [R + PADDING, D]: a row reads its own place
+    rows: Arrays  # row spaces [R + PADDING, D] each
     weights: Arrays  # [E, A, B] each; [E, B] reads as [1, B]
 
 
@@ -63,6 +63,10 @@ def grouped(
 ) -> tuple[Arrays, Arrays]:
     """Run `body` on every kept row with the weights of its expert.
 
+    A row reads its token of `tokens` [T, D], its choice of `choices` [T, K] (as [1]),
+    its own place of the row spaces `kept` [R + PADDING, D], and its expert's matrix of
+    `weights` [E, A, B], or [E, B] as [1, B].
+
     `body(own, rows, weights)` is given [C, D] rows (of tokens, choices, kept, in
     order) in COMPUTE_DTYPE and one expert's [A, B] weights, and which rows are the
     expert's, bool[C, 1] (the others are zeros); it returns rows [C, D] and sums over
@@ -73,7 +77,12 @@ def grouped(
     columns, [D, C] and bool[1, C], and there are no sums.
     """
     work = Work(body, tiles, by_columns, plan)
-    operands = Operands(tokens, choices, kept, weights)
+    flat = jnp.pad(plan.flat, (0, PADDING))
+    fetched = (
+        *(t[flat // CHOICES] for t in tokens),
+        *(c.reshape(-1, 1)[flat] for c in choices),
+    )
+    operands = Operands((*fetched, *kept), weights)
     no_run = Run(*3 * (jnp.int32(0),))
     rows_shape, sums_shape = jax.eval_shape(
         lambda: run_body(work, 1, no_run, slice_weights(operands, jnp.int32(0)))
@@ -103,7 +112,7 @@ def run_expert(
     single = work.plan.flat.size <= largest
     if not single:
         own = slice_weights(operands, run.expert).weights
-        cast = tuple(weight.astype(COMPUTE_DTYPE) for weight in own)
+        cast = tuple(weight.astype(PRODUCT_DTYPE) for weight in own)
         operands = operands._replace(weights=cast)
 
     def tile(i: jax.Array, row_spaces: Arrays) -> tuple[Arrays, Arrays]:
@@ -165,18 +174,10 @@ def run_body(
     work: Work, size: int, run: Run, operands: Operands
 ) -> tuple[Arrays, Arrays]:
     """The body's outputs for the first `size` rows of `run`."""
-    plan = work.plan
-    step = lax.iota(jnp.int32, size)
-    flat = plan.flat[jnp.minimum(run.start + step, plan.flat.size - 1)]
-    token = flat // CHOICES
-    fetched = (
-        *(t[token] for t in operands.tokens),
-        *(c.reshape(-1, 1)[flat] for c in operands.choices),
-        *(lax.dynamic_slice_in_dim(k, run.start, size) for k in operands.kept),
-    )
+    held = (lax.dynamic_slice_in_dim(r, run.start, size) for r in operands.rows)
     # Rows beyond the run are other experts': they must not reach the sums.
-    own = (step < run.length)[:, None]
-    rows = tuple(jnp.where(own, f, 0).astype(COMPUTE_DTYPE) for f in fetched)
+    own = (lax.iota(jnp.int32, size) < run.length)[:, None]
+    rows = tuple(jnp.where(own, h, 0).astype(COMPUTE_DTYPE) for h in held)
     if not work.by_columns:
         return work.body(own, rows, operands.weights)
     # The barriers keep XLA from folding the transposes into the products.

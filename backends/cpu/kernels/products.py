@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+PRODUCT_DTYPE = jnp.float32  # what operands are rounded to; sums are float32
 MOST_TERMS = 8  # products that one pass over the weights adds up, at most
 LEAST_TERMS = 4
 
@@ -16,7 +17,7 @@ def expert_dot(rows: jax.Array, weights: jax.Array) -> jax.Array:
     """[C, A] rows by [A, B] weights."""
     terms = next(t for t in range(MOST_TERMS, 0, -1) if rows.shape[1] % t == 0)
     if rows.shape[0] > 1 or terms < LEAST_TERMS:
-        return jnp.matmul(rows, weights.astype(rows.dtype))
+        return product(rows, weights, 1, 0)
     if weights.dtype != jnp.bfloat16 or weights.shape[1] % 2:
         return sum_of_terms(rows, weights.astype(rows.dtype), terms)
     sums = [sum_of_terms(rows, half, terms) for half in halves(weights)]
@@ -57,14 +58,29 @@ def halves(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def expert_dot_t(rows: jax.Array, weights: jax.Array) -> jax.Array:
     """[C, A] rows by the transpose of [B, A] weights."""
-    return jnp.matmul(rows, weights.T.astype(rows.dtype))
+    return product(rows, weights, 1, 1)
 
 
 def column_dot(weights: jax.Array, columns: jax.Array) -> jax.Array:
     """[B, A] weights by [A, C] columns."""
-    return jnp.matmul(weights.astype(columns.dtype), columns)
+    return product(weights, columns, 1, 0)
 
 
 def expert_outer(left: jax.Array, right: jax.Array) -> jax.Array:
     """[A, B]: the sum over rows of [C, A] by [C, B]."""
-    return jnp.matmul(left.T, right)
+    return product(left, right, 0, 0)
+
+
+def product(
+    left: jax.Array, right: jax.Array, of_left: int, of_right: int
+) -> jax.Array:
+    """float32: the product of matrices, over an axis of each, in PRODUCT_DTYPE.
+
+    Not `jnp.matmul`, which widens bfloat16 to add up in float32.
+    """
+    return lax.dot_general(
+        left.astype(PRODUCT_DTYPE),
+        right.astype(PRODUCT_DTYPE),
+        (((of_left,), (of_right,)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )

@@ -36,4 +36,4 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def tiny(cache):
     """GLaM's layer and options that make it small."""
-    return ("glam", *TINY, "--cache", cache)
+    return ("glam", "--target", "cpu", *TINY, "--cache", cache)

@@ -8,7 +8,7 @@ def test_the_table(run, tiny, cache):
         assert f"\n{function}\n" in ran.out
     assert ran.out.count("\ntotal ") == 3
     assert "kernel.grouped_matmul      32          4           0.016" in ran.out
-    assert "compute_dtype=float32 tiles=1,2,4,8,16,32" in ran.out
+    assert "compute_dtype=float32 product_dtype=float32 tiles=1,2,4,8,16,32" in ran.out
     assert f"emitted source: {cache}/glam_moe-" in ran.out
 
 

@@ -68,7 +68,7 @@ def test_list(run):
             "derive-backward{keep=3}",
             "the option keep=3 of the pass 'derive-backward' is not true or false",
         ),
-        ("schedule{target=gpu}", "there is no target 'gpu'; the targets are cpu"),
+        ("schedule{target=gpu}", "there is no target 'gpu'; the targets are host, cpu"),
     ],
 )
 def test_bad_passes(run, traced, passes, sentence):

@@ -11,6 +11,13 @@ def test_tiles_ascend_and_the_last_holds_all_rows_or_is_the_largest(rows):
     assert all(tile < rows for tile in tiles[:-1])
 
 
+def test_a_cpu_that_multiplies_bfloat16_keeps_it_and_rows_as_they_lie():
+    schedule = default_schedule(4096, by_columns=True, bfloat16_products=True)
+    assert schedule.product_dtype == "bfloat16"
+    assert not schedule.by_columns
+    assert schedule.tiles[-1] == 256
+
+
 def test_columns_come_in_tiles_that_the_kernel_takes_whole():
     tiles = default_schedule(4096, by_columns=True).tiles
     assert tiles[-1] == 64
