@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-import grain
 import numpy as np
 
 from glam.data.rows import Arrays, Rows
@@ -82,6 +81,8 @@ class Batches(Iterator[Arrays]):
         }
 
     def _from(self, first: int) -> Iterator[Arrays]:
+        import grain
+
         share = self._batch // self._hosts
         own = self._host * share
         batches = _BatchesFrom(self._mixed, first + own, self._batch, share)
@@ -164,6 +165,8 @@ def _stack(rows: Sequence[Arrays]) -> Arrays:
 
 def _mixed(shares: Sequence[Share], length: int, seed: int) -> Any:
     """All rows in the order of training, by index, without end."""
+    import grain
+
     shuffled = [
         grain.MapDataset.source(Rows(share.store, length))
         .shuffle(_seed_of(seed, number))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glam.data.writing import atomic_file
 from ir.errors import BadArgument
 
 _FORMAT, _VERSION = "glam mixture", 1
@@ -49,10 +50,14 @@ def check_weight(name: str, weight: float) -> float:
     return weight
 
 
-def mixture_document(parts: list[Part]) -> dict[str, Any]:
-    """The mixture as it is written to a file."""
+def write_mixture(path: Path, parts: list[Part], overwrite: bool = False) -> None:
+    """Write a mixture's file; its name must end with .json."""
+    if path.suffix != ".json":
+        raise BadArgument(reason=f"the mixture {path} must end with .json")
     sources = [{"name": p.name, "source": p.source, "weight": p.weight} for p in parts]
-    return {"format": _FORMAT, "version": _VERSION, "sources": sources}
+    document = {"format": _FORMAT, "version": _VERSION, "sources": sources}
+    with atomic_file(path, overwrite) as file:
+        file.write(json.dumps(document, indent=2).encode() + b"\n")
 
 
 def read_mixture(path: Path) -> list[Part]:

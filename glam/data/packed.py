@@ -128,6 +128,11 @@ def open_packed(path: Path, *, verify: bool = False) -> TokenStore:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a packed store, checked for what reading it needs."""
+    if not is_packed(path):
+        raise BadArgument(
+            reason=f"{path} is not a packed store: it has no {MANIFEST}; make one with "
+            "`glam data pack`"
+        )
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -88,8 +88,14 @@ def _checked(store: TokenStore, tokenizer: Tokenizer, part: str) -> TokenStore:
             reason=f"{store.name} was packed as the part '{store.part}', and the part "
             f"'{part}' is wanted; pack that one: glam data pack --part {part}"
         )
+    check_tokenizer(store, tokenizer)
+    return store
+
+
+def check_tokenizer(store: TokenStore, tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer to which the ids of a store mean something else."""
     if store.tokenizer == tokenizer.fingerprint:
-        return store
+        return
     raise BadArgument(
         reason=f"{store.name} was packed with another tokenizer ({store.tokenizer}, "
         f"{store.vocabulary:,} ids) than the one given ({tokenizer.fingerprint}, "

@@ -66,7 +66,7 @@ class SentencePieceTokenizer:
     def __init__(self, model: bytes, name: str = "the model") -> None:
         from sentencepiece import SentencePieceProcessor
 
-        self._model = model
+        self.model = model
         self._processor = SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
@@ -95,7 +95,7 @@ class SentencePieceTokenizer:
         from glam.data.writing import atomic_file
 
         with atomic_file(path, overwrite=True) as file:
-            file.write(self._model)
+            file.write(self.model)
 
     def encode(self, text: str) -> list[int]:
         text = text.encode("utf-8", "replace").decode()

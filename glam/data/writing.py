@@ -46,23 +46,36 @@ def atomic_folder(path: Path, marker: str, overwrite: bool = False) -> Iterator[
                 os.fsync(written.fileno())
 
 
-@contextlib.contextmanager
-def _beside(path: Path, overwrite: bool) -> Iterator[Path]:
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuse a path where something stands already, unless it may be overwritten."""
     if path.exists() and not overwrite:
         raise BadArgument(
             reason=f"{path} exists already; name another output, or pass --overwrite"
         )
+
+
+@contextlib.contextmanager
+def _beside(path: Path, overwrite: bool) -> Iterator[Path]:
+    check_free(path, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _make_parents(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _take_place(temporary, path)
     except OSError as error:
+        # What the block did to other files is another story.
         if error.filename not in (None, str(temporary)) and error.errno not in _FULL:
             raise
         raise BadArgument(reason=_sentence(path, error)) from None
     finally:
         _remove(temporary)
+
+
+def _make_parents(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadArgument(reason=_sentence(path, error)) from None
 
 
 def _take_place(temporary: Path, path: Path) -> None:

@@ -28,7 +28,7 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 def add_command(
     subparsers: Subparsers, name: str, summary: str, example: str
-) -> argparse.ArgumentParser:
+) -> Parser:
     """A command's parser, with a sentence of help and an example."""
     return subparsers.add_parser(
         name,
