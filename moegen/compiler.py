@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from backends.targets import Target, find_target
 from ir import mlir
 from ir.pipeline import PASSES, make_pass, run_passes
@@ -56,7 +58,9 @@ def compile(
         if on_stage:
             on_stage(name, module)
 
-    module = trace(layer, dtype, **sizes)
+    # Inside `shard_map` too a layer is the same: JAX would note the mesh in it.
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+        module = trace(layer, dtype, **sizes)
     verify(module, "after trace")
     see("trace", module)
     module = lower(module, chosen, see)

@@ -18,6 +18,7 @@ COMMANDS = (
     "cost",
     "data",
     "train",
+    "report",
     "generate",
     "eval",
     "convert",

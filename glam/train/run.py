@@ -51,7 +51,8 @@ class Outcome:
 class Run:
     """One run; all its processes do the same.
 
-    `validate`, if given, takes parameters to the facts of held-out data.
+    `begin` is called once the run is known to be able to go on; `validate`, if given,
+    takes parameters to the facts of held-out data.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class Run:
         keeper: Keeper,
         screen: Screen,
         speed: Speed,
+        begin: Callable[[], None],
         validate: Callable[[Any], Facts] | None = None,
     ) -> None:
         self.plan, self.learner, self.batches = plan, learner, batches
         self.keeper, self.screen, self.speed = keeper, screen, speed
-        self.validate = validate
+        self.begin, self.validate = begin, validate
         self.mesh = all_devices()
         plan.check_devices(self.mesh.size)
         self.optimizer = adafactor(
@@ -82,6 +84,7 @@ class Run:
         be written.
         """
         state = self._start()
+        self.begin()
         last = self.plan.train.steps
         if self.place.step >= last:
             return Outcome("done", self.place.step)
@@ -203,9 +206,7 @@ class Run:
         if self.validate and (last or (train.validate and step % train.validate == 0)):
             facts = self.validate(state.params)
             self.keeper.note("validation", step=step, **facts)
-            self.screen.step(
-                {"step": step, **{f"held_out_{n}": v for n, v in facts.items()}}
-            )
+            self.screen.say(f"step {step}: held-out loss {facts['loss']:.4f}")
         # A step in a bad streak is no place to come back to.
         due = step % self.plan.checkpoint.every == 0 and self.watch.bad == 0
         if due or last or stopping:

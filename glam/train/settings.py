@@ -19,19 +19,19 @@ from ir.errors import BadArgument
 
 @dataclass(frozen=True)
 class DataSettings:
-    """[data]: `source` is what `glam.data.batches` takes: a name, a path, a mixture.
+    """[data]: what is read, by the names that `glam.data.batches` takes.
 
-    `tokenizer` is "bytes" or the path of a SentencePiece model. `fraction` of the
-    documents are held out for validation.
+    `source` is a name, a path or a mixture; `part` of it is "train" (all documents but
+    the held-out `fraction`) or "all". `held_out` is the source whose held-out part is
+    validated on, by default the same. `tokenizer` is "bytes" or the path of a
+    SentencePiece model.
     """
 
     source: str
-    tokenizer: str = "bytes"
+    part: str = "train"
+    held_out: str | None = None
     fraction: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.fraction < 1:
-            _refuse(f"data.fraction={self.fraction} must lie in 0..1, 1 excluded")
+    tokenizer: str = "bytes"
 
 
 @dataclass(frozen=True)

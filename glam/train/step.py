@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from backends.mesh_axes import vary_alike
 from glam.train.adafactor import Schedule
 from glam.train.guard import all_finite, guarded_update
 from glam.train.learner import Batch, Learner, Metrics
@@ -44,6 +43,8 @@ def train_step(
         mesh=mesh,
         in_specs=(PartitionSpec(), ROWS, PartitionSpec(), PartitionSpec(AXIS)),
         out_specs=PartitionSpec(),
+        # Gradients stay on their device until all parts are added up, once.
+        check_vma=False,
     )
 
     def step(state: State, batch: Batch, stop: Any) -> tuple[State, Metrics]:
@@ -70,15 +71,13 @@ def _gradients(
 ) -> tuple[jax.Array, Any, Metrics]:
     """Means over all parts and devices of the loss, its gradients and metrics."""
     key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
-    # Gradients of what varies stay on their device until all parts are added up.
-    params = jax.tree.map(lambda p: jax.lax.pcast(p, AXIS, to="varying"), params)
 
     def part(number: Any, rows: Batch) -> Any:
         own = jax.random.fold_in(key, number)
         (loss, metrics), found = jax.value_and_grad(learner.loss, has_aux=True)(
             params, rows, own
         )
-        return vary_alike((loss, found, metrics))
+        return loss, found, metrics
 
     parts = jax.tree.leaves(batch)[0].shape[0]
     if parts == 1:
@@ -96,7 +95,6 @@ def _sum_of_parts(part: Callable[[Any, Batch], Any], batch: Batch, parts: int) -
     """The sum of `part` over the parts of a batch, one after another."""
     one = jax.eval_shape(part, 0, jax.tree.map(lambda rows: rows[0], batch))
     start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one)
-    start = jax.tree.map(lambda zero: jax.lax.pcast(zero, AXIS, to="varying"), start)
 
     def add(total: Any, told: tuple[Any, Batch]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, part(*told)), None

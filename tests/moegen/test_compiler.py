@@ -262,6 +262,18 @@ assert {str(a.dtype) for a in g.values()} == {"float32"}
     )
 
 
+def test_compiling_inside_shard_map_changes_nothing(ops, tmp_path):
+    mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("data")
+
+    def body(x):
+        assert compiled("glam", tmp_path).source == ops["glam"].source
+        return x
+
+    spread = jax.shard_map(body, mesh=mesh, in_specs=spec, out_specs=spec)
+    jax.eval_shape(spread, jnp.ones(1))
+
+
 def test_an_altered_file_is_never_run(tmp_path):
     path = cache.store("value = 1\n", "m", tmp_path)
     assert cache.load(path).value == 1
