@@ -6,8 +6,9 @@ from importlib import import_module
 from typing import Any
 
 from backends.chips import CHIPS
+from backends.schedule_choices import Choices
 from ir import mlir
-from ir.errors import UnknownTarget, nearest
+from ir.errors import UnknownTarget, UnsupportedByTarget, nearest
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,22 @@ class Target:
     cuts: bool = False
     multiplies_bfloat16: bool = False
 
-    def schedule(self, module: mlir.Module) -> None:
-        """Put the target's default schedule on the kernel ops."""
+    def schedule(self, module: mlir.Module, choices: Choices) -> None:
+        """Put schedules on the kernel ops: what is chosen, and the target's defaults.
+
+        Raises `IllegalSchedule`, `KernelTooLarge`, `IndexOverflow`,
+        `UnknownScheduleField`, or `UnsupportedByTarget`.
+        """
         if self.cuts:
-            _load("backends.tpu.scheduling").schedule_module(module, self.name)
+            schedule = _load("backends.tpu.scheduling").schedule_module
+            schedule(module, self.name, choices)
             return
+        if choices:
+            raise UnsupportedByTarget(
+                target=self.name,
+                what="a schedule that is chosen",
+                reason="its schedule always follows from the shapes",
+            )
         cpu = _load("backends.cpu.scheduling")
         cpu.schedule_module(module, self.multiplies_bfloat16)
 

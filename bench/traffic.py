@@ -22,15 +22,17 @@ from backends.tpu.schedule import (
     LEAST_ROWS,
     Blocks,
     Work,
-    best_blocks,
     blocks_of,
     chunk_rows,
     hbm_bytes,
+    ranked,
     seconds,
     tiles_of,
+    value_bytes,
+    vmem_limit,
 )
-from backends.tpu.scheduling import work_of
 from backends.tpu.storage import compute_dtype
+from backends.tpu.work import work_of
 from bench.ahead import CHIPS as TPUS
 from bench.ahead import Shape, shapes
 from ir import mlir
@@ -113,6 +115,24 @@ class Layer:
         found = [(tile, best_blocks(work, tile, chip)) for tile in PEER_TILES]
         tile, blocks = min(found, key=lambda p: seconds(work, p[0], p[1], chip))
         return hbm_bytes(work, tile, blocks) - row_padding(work, tile, blocks)
+
+
+def best_blocks(work: Work, tile: int, chip: Chip) -> Blocks:
+    """The fastest blocks whose windows and sums fit in VMEM, two buffers a window."""
+    return next(b for b in ranked(work, tile, chip) if fits(work, tile, b, chip))
+
+
+def fits(work: Work, tile: int, blocks: Blocks, chip: Chip) -> bool:
+    first, second = blocks[:2]
+    if work.kind == "sums":
+        moved = tile * (work.inner * first + work.columns * second)
+        held = first * second * (4 + 2 * work.results)
+    else:
+        moved = tile * (work.inner * first + (work.columns + work.results) * second)
+        moved += work.products * work.operand_bytes * first * second
+        held = 0 if first == work.first else tile * second * 4
+    values = value_bytes(work, chunk_rows(tile), blocks)
+    return 2 * moved + held + values <= vmem_limit(chip)
 
 
 def row_padding(work: Work, tile: int, blocks: Blocks) -> int:

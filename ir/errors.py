@@ -184,6 +184,26 @@ class LayerRaised(LayerError):
     sentence = "the layer '{layer}' raised {kind}: {reason}"
 
 
+class IndexOverflow(LayerError):
+    sentence = (
+        "{what} would be numbered up to {count:,}, and numbers of 32 bits end at "
+        "{limit:,}: {fix}"
+    )
+
+
+class IllegalSchedule(LayerError):
+    sentence = (
+        "the kernel {kernel} cannot run on {chip} with {field}={value}: {reason}; {fix}"
+    )
+
+
+class KernelTooLarge(LayerError):
+    sentence = (
+        "the kernel {kernel} needs {need} of {memory} on {chip}, and can have {limit}, "
+        "with {schedule}; its largest buffer is the {largest}: {fix}"
+    )
+
+
 class OutsideLayer(LayerError):
     sentence = (
         "moegen.lang.{op} was called outside a layer that is being compiled: call it "
@@ -197,6 +217,13 @@ class UnknownTarget(MoegenError):
 
 class UnsupportedByTarget(MoegenError):
     sentence = "the target '{target}' cannot run {what}: {reason}"
+
+
+class UnknownScheduleField(MoegenError):
+    sentence = (
+        "the schedule sets '{name}', and no kernel of the layer for {target} has that; "
+        "{have}"
+    )
 
 
 class UnreadableLayerFile(MoegenError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from backends.schedule_choices import NO_CHOICES, Choices, write_choices
 from backends.targets import Target, find_target
 from ir import mlir
 from ir.pipeline import PASSES, make_pass, run_passes
@@ -41,14 +42,17 @@ def compile(
     cache: Path | None = None,
     on_stage: Seen | None = None,
     interpret: bool = False,
+    schedule: Choices | None = None,
     **sizes: Any,
 ) -> Op:
     """Compile a layer for a target at the given sizes.
 
     `dtype` is that of activations and of parameters that name none. `cache` is the
     folder of emitted modules; `on_stage(name, module)` sees the IR after each stage.
-    With `interpret` an accelerator's module runs on any machine, slowly.
-    Raises a `LayerError` at the user's line, `UnknownTarget`, `CacheUnusable`.
+    With `interpret` an accelerator's module runs on any machine, slowly. `schedule`
+    sets fields of kernels' schedules, {"grouped_rows.tile_rows": 256}; the rest follows
+    from the target's model. Raises a `LayerError` at the user's line, `UnknownTarget`,
+    `UnknownScheduleField`, `CacheUnusable`.
     """
     chosen = find_target(target)
     stages: dict[str, str] = {}
@@ -63,18 +67,19 @@ def compile(
         module = trace(layer, dtype, **sizes)
     verify(module, "after trace")
     see("trace", module)
-    module = lower(module, chosen, see)
+    module = lower(module, chosen, see, schedule or {})
     source = chosen.emit(module, interpret)
     path = store(source, mlir.string(module.operation, "sym_name"), cache)
     return Op(module, stages, source, path, load(path), chosen.name)
 
 
-def lower(module: mlir.Module, target: Target, see: Seen) -> mlir.Module:
+def lower(
+    module: mlir.Module, target: Target, see: Seen, choices: Choices = NO_CHOICES
+) -> mlir.Module:
     """Run the passes for a target."""
+    own = {"target": target.name, "choices": write_choices(choices)}
     passes = [
-        make_pass(
-            name, {"target": target.name} if name == "schedule" else {}, ALL_PASSES
-        )
+        make_pass(name, own if name == "schedule" else {}, ALL_PASSES)
         for name in order_for(target)
     ]
     return run_passes(module, passes, see)

@@ -7,10 +7,10 @@ from backends import emission
 from backends.chips import CHIPS
 from backends.emission import Family, grouped_matmuls, routing_constants, settle
 from backends.tpu.functions import TpuFunction
-from backends.tpu.schedule import combined_tokens, cores, vmem_limit
+from backends.tpu.schedule import cores, vmem_limit
 from backends.tpu.storage import compute_dtype
 from ir import mlir
-from ir.op import attributes_of, operand_types
+from ir.op import attributes_of
 
 _KERNELS = Path(__file__).parent / "kernels"
 _SHARED = Path(__file__).parent.parent
@@ -55,15 +55,12 @@ def _constants(module: mlir.Module, chip: str) -> dict[str, Any]:
         "CORES": cores(told_chip),
         "COMPUTE_DTYPE": compute,
     }
-    steps = []
     for op in mlir.walk(module.body):
         routing_constants(chip, op, found)
         if op.operation.name == "kernel.combine":
-            plan, rows, *_ = operand_types(op)
-            row_bytes = rows.shape[1] * (2 if compute == "bfloat16" else 4)
-            choices = plan.shape[1]
-            steps.append(combined_tokens(rows.shape[1], choices, row_bytes, told_chip))
-    found["COMBINED_TOKENS"] = min(steps, default=128)
+            schedule = attributes_of(op).get("schedule")
+            if schedule:
+                settle(chip, found, COMBINED_TOKENS=schedule["step_tokens"])
     for op in grouped_matmuls(module):
         schedule = attributes_of(op)["schedule"]
         for name in ("tile_rows", "chunk_rows"):

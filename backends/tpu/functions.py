@@ -8,7 +8,7 @@ from backends.scalar_text import Text, dtype_text
 from backends.tpu.operands import rows_operands, sums_operands
 from backends.tpu.part_text import PartText, Sources
 from backends.tpu.piece import Piece, take_apart, width
-from backends.tpu.schedule import LANES, blocks_of
+from backends.tpu.schedule import blocks_of
 from backends.tpu.storage import compute_dtype, stored_dtype, words_block
 from ir import mlir
 from ir.mlir import Value
@@ -46,13 +46,11 @@ class TpuFunction(FunctionText):
         return Text(f"{head}, precision=lax.Precision.HIGHEST)")
 
     def combined(self, op: mlir.OpView, operands: Sequence[Text]) -> Text:
-        """Rows back to tokens: by the kernel if a DMA can fetch such rows."""
+        """Rows back to tokens: by the kernel where the op has a schedule for it."""
         plan, rows, *gates = (operand.text for operand in operands)
-        value = op.operation.operands[1]
-        block = words_block(value, self.compute)
-        lanes = width(value) % LANES == 0
-        if not block and (self.compute != "float32" or not lanes):
+        if "schedule" not in mlir.attributes(op):
             return super().expression(op, operands)
+        block = words_block(op.operation.operands[1], self.compute)
         dtype = f"jnp.{dtype_text(result_types(op)[0].dtype)}"
         return Text(
             f"combine_rows({', '.join([rows, plan, dtype, str(block), *gates])})"

@@ -73,17 +73,20 @@ class Work:
 
 
 def tile_choices(rows: int, experts: int) -> list[int]:
-    """Tiles worth trying: up to the rows of an expert, as powers of two."""
+    """Tiles up to the rows of an expert, as powers of two; the largest ones last."""
     mean = -(-rows // max(experts, 1))
     found = [LEAST_ROWS]
     while found[-1] < min(mean, MOST_ROWS):
         found.append(found[-1] * 2)
-    return found[-3:]
+    return found
 
 
 def chunk_rows(tile_rows: int) -> int:
-    """Rows of a tile that are multiplied at once."""
-    return min(tile_rows, CHUNK_ROWS)
+    """Rows of a tile that are multiplied at once: whole chunks fill it."""
+    chunk = CHUNK_ROWS
+    while chunk > LEAST_ROWS and tile_rows % chunk:
+        chunk //= 2
+    return chunk
 
 
 def combined_tokens(width: int, choices: int, row_bytes: int, chip: Chip) -> int:
@@ -134,24 +137,13 @@ def can_fetch(work: Work, first: int, second: int) -> bool:
     return work.tokens > 0 and width == cut and words % LANES == 0
 
 
-def vmem_bytes(work: Work, tile: int, blocks: Blocks) -> int:
-    """VMEM that a kernel takes: blocks twice, sums, and values of a chunk."""
+def value_bytes(work: Work, chunk: int, blocks: Blocks) -> int:
+    """The most VMEM that the values of a chunk take, where registers are too few."""
     first, second = (-(-cut // LANES) * LANES for cut in blocks[:2])
-    chunk = chunk_rows(tile)
     if work.kind == "sums":
-        sides = [work.inner * first, work.columns * second]
-        sides[work.token_side] += work.tokens * (second if work.token_side else first)
-        held = _BUFFERS * tile * sum(sides)
-        values = chunk * 4 * 2 * (first + second)
-        return held + values + first * second * (4 + 4 + _BUFFERS * work.results)
-    rows = _BUFFERS * tile * (work.tokens + work.inner) * first
-    rows += _BUFFERS * tile * (work.columns + work.results) * second
-    weights = _BUFFERS * work.products * work.operand_bytes * first * second
-    sums = 0 if blocks.first == work.first else work.products * tile * second * 4
-    values = (
-        chunk * 4 * (first * (2 if work.tokens else 1) + 3 * work.products * second)
-    )
-    return rows + weights + sums + values
+        return chunk * 4 * 2 * (first + second)
+    made = 3 * work.products * second
+    return chunk * 4 * (first * (2 if work.tokens else 1) + made)
 
 
 def tiles_of(work: Work, tile: int) -> int:
@@ -198,11 +190,8 @@ def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
     return busy + steps * STEP_SECONDS / cores(chip)
 
 
-def best_blocks(work: Work, tile: int, chip: Chip) -> Blocks:
-    """The legal blocks of least time; the smallest ones where nothing fits."""
-    limit = vmem_limit(chip)
-    every = list(candidates(work))
-    fitting = [b for b in every if vmem_bytes(work, tile, b) <= limit]
-    if not fitting:
-        return min(every, key=lambda b: vmem_bytes(work, tile, b))
-    return min(fitting, key=lambda b: (seconds(work, tile, b, chip), -b.first))
+def ranked(work: Work, tile: int, chip: Chip) -> list[Blocks]:
+    """The candidates by their modelled time, the fastest first."""
+    return sorted(
+        candidates(work), key=lambda b: (seconds(work, tile, b, chip), -b.first)
+    )

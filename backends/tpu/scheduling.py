@@ -1,99 +1,165 @@
-"""Put a TPU's default schedule on the kernel ops of a module."""
+"""Put schedules on the kernel ops of a module: the user's choices, then the model's.
 
+A schedule that is on an op already counts as chosen, so that printed IR with another
+tile can be given to the pass `schedule` again.
+"""
+
+from collections.abc import Mapping
+from math import isinf
 from typing import Any
 
-from backends.chips import CHIPS
-from backends.emission import grouped_matmuls
-from backends.tpu.piece import Piece, take_apart, width
+from backends.chips import CHIPS, Chip
+from backends.schedule_choices import Choices, chosen_fields, unused_choices
+from backends.tpu.kernel_ops import (
+    FIELDS,
+    STEP,
+    TILES,
+    KernelOp,
+    combine_kernels,
+    grouped_kernels,
+)
+from backends.tpu.legality import fits, verify_schedules, vmem_of
 from backends.tpu.schedule import (
-    LANES,
     Work,
-    best_blocks,
     chunk_rows,
+    combined_tokens,
+    ranked,
     seconds,
     tile_choices,
+    value_bytes,
 )
-from backends.tpu.storage import compute_dtype, is_combined, stored_bytes, stored_dtype
+from backends.tpu.storage import BYTES, stored_dtype
+from backends.tpu.work import work_of
 from ir import mlir
-from ir.mlir import Value
-from ir.op import attributes_of, result_types
-from ir.types import from_mlir, to_attribute
+from ir.errors import UnknownScheduleField
+from ir.op import attributes_of, operand_types
+
+Pins = dict[str, Any]
+
+_PREFERRED = 3  # tiles that are tried: an expert's rows, half and a quarter of them
 
 
-def schedule_module(module: mlir.Module, chip: str) -> None:
-    """Set `schedule` on each grouped matmul, from the shapes of all and the chip."""
-    ops = grouped_matmuls(module)
-    if not ops:
+def schedule_module(module: mlir.Module, chip: str, choices: Choices) -> None:
+    """Give every kernel op a schedule that is legal on the chip.
+
+    What the choices leave open follows from the shapes of all kernels and the chip.
+    Raises `IllegalSchedule`, `KernelTooLarge`, `IndexOverflow`, `UnknownScheduleField`.
+    """
+    grouped = grouped_kernels(module)
+    pins = {k.name: k.schedule | _chosen(k, choices) for k in grouped}
+    if grouped:
+        _schedule_grouped(grouped, pins, CHIPS[chip])
+    combines = _schedule_combines(module, choices, CHIPS[chip])
+    kernels = [*grouped, *combines]
+    _refuse_unused(kernels, choices, chip)
+    verify_schedules(kernels, chip)
+
+
+def _schedule_combines(
+    module: mlir.Module, choices: Choices, chip: Chip
+) -> list[KernelOp]:
+    """Give combines a schedule whose kernel fits; XLA runs the others."""
+    kernels = combine_kernels(module)
+    pins = {k.name: k.schedule | _chosen(k, choices) for k in kernels}
+    steps = {k.name: {STEP: _step_tokens(k, chip)} for k in kernels}
+    running = [k for k in kernels if pins[k.name] or fits(k, steps[k.name], chip)]
+    least = min((steps[k.name][STEP] for k in running), default=0)
+    for kernel in running:
+        kernel.put({STEP: least} | pins[kernel.name])
+    return running
+
+
+def _chosen(kernel: KernelOp, choices: Choices) -> dict[str, Any]:
+    return chosen_fields(kernel.name, kernel.fields, choices)
+
+
+def _refuse_unused(kernels: list[KernelOp], choices: Choices, chip: str) -> None:
+    named = {kernel.name: kernel.fields for kernel in kernels}
+    unused = unused_choices(named, choices)
+    if not unused:
         return
-    told = attributes_of(ops[0])
-    compute = compute_dtype(module.operation)
-    pieces = [(op, take_apart(op)) for op in ops]
-    works = [work_of(op, piece, compute) for op, piece in pieces if piece.products]
-    tile = min(
-        tile_choices(told["rows"], told["experts"]),
-        key=lambda rows: sum(
-            seconds(work, rows, best_blocks(work, rows, CHIPS[chip]), CHIPS[chip])
-            for work in works
-        ),
-    )
-    for op, piece in pieces:
-        fields: dict[str, Any] = {"tile_rows": tile, "chunk_rows": chunk_rows(tile)}
-        if piece.products:
-            blocks = best_blocks(work_of(op, piece, compute), tile, CHIPS[chip])
-            fields |= blocks.fields(piece.kind)
-        op.operation.attributes["schedule"] = to_attribute(fields)
-
-
-def work_of(op: mlir.OpView, piece: Piece, compute: str) -> Work:
-    """What a piece's kernel does, in numbers."""
-    told = attributes_of(op)
-    size = 4 if compute == "float32" else 2
-
-    def element(values: list[Value], tokens: bool) -> int:
-        chosen = [v for v in values if (piece.arguments[v][0] == "token") == tokens]
-        return sum(stored_bytes(from_mlir(v.type), compute) for v in chosen)
-
-    if piece.kind == "sums":
-        sides = [piece.wide(piece.read_by([v])) for v in (*piece.lefts, *piece.rights)]
-        held = [element(side, tokens=True) for side in sides]
-        (kind,) = result_types(op)
-        _, first, second = kind.shape
-        return Work(
-            "sums",
-            told["rows"],
-            told["experts"],
-            first,
-            second,
-            products=1,
-            operand_bytes=size,
-            tokens=sum(held),
-            inner=element(sides[0], tokens=False),
-            columns=element(sides[1], tokens=False),
-            results=stored_bytes(kind, kind.dtype),
-            token_side=1 if held[1] else 0,
-        )
-    inner = piece.wide(piece.read_by(piece.lefts))
-    columns = piece.wide(piece.read_by(piece.results))
-    made = [stored_dtype(kind, compute) for kind in result_types(op)]
-    return Work(
-        "rows",
-        told["rows"],
-        told["experts"],
-        from_mlir(piece.lefts[0].type).shape[1],
-        width(piece.sums[0]),
-        products=len(piece.products),
-        operand_bytes=size,
-        tokens=element(inner, tokens=True),
-        inner=element(inner, tokens=False),
-        columns=element(columns, tokens=True) + element(columns, tokens=False),
-        results=sum(2 if dtype == "bfloat16" else 4 for dtype in made),
-        packed=packs(op, compute),
+    kinds = dict.fromkeys(kernel.kind for kernel in kernels)
+    listed = "; ".join(f"{kind} has {', '.join(FIELDS[kind])}" for kind in kinds)
+    names = ", ".join(named) or "none"
+    raise UnknownScheduleField(
+        name=unused[0], target=chip, have=f"its kernels are {names}: {listed}"
     )
 
 
-def packs(op: mlir.OpView, compute: str) -> bool:
-    """Whether a result leaves as words: only the kernel that combines reads it."""
-    return compute == "bfloat16" and any(
-        is_combined(result) and width(result) % (2 * LANES) == 0
-        for result in op.operation.results
-    )
+def _schedule_grouped(
+    kernels: list[KernelOp], pins: Mapping[str, Pins], chip: Chip
+) -> None:
+    """One tile for all kernels of a row space; blocks for each."""
+    told = attributes_of(kernels[0].op)
+    shared = {f: v for own in pins.values() for f, v in own.items() if f in TILES}
+    works = [_work_of(kernel) for kernel in kernels]
+    preferred, smaller = _tiles(told["rows"], told["experts"], shared)
+
+    def plan(base: Pins) -> list[tuple[float, dict[str, Any]]]:
+        return [
+            _completed(kernel, work, base, pins[kernel.name], chip)
+            for kernel, work in zip(kernels, works, strict=True)
+        ]
+
+    best = min(map(plan, preferred), key=_time)
+    if isinf(_time(best)) and smaller:
+        best = min(best, *map(plan, smaller), key=_time)
+    for kernel, (_, schedule) in zip(kernels, best, strict=True):
+        kernel.put(schedule)
+
+
+def _time(plan: list[tuple[float, dict[str, Any]]]) -> float:
+    return sum(time for time, _ in plan)
+
+
+def _tiles(
+    rows: int, experts: int, shared: Pins
+) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    """Tiles worth trying, with their chunks, and those for where none of them fits."""
+    if "tile_rows" in shared:
+        tiles = [shared["tile_rows"]]
+    else:
+        chunk = shared.get("chunk_rows", 1)
+        every = tile_choices(rows, experts)
+        tiles = [t for t in every if type(chunk) is int and t % max(chunk, 1) == 0]
+        tiles = tiles or [chunk]
+    found = [{"tile_rows": t, "chunk_rows": chunk_rows(t)} | shared for t in tiles]
+    return found[-_PREFERRED:], found[:-_PREFERRED]
+
+
+def _work_of(kernel: KernelOp) -> Work | None:
+    piece = kernel.piece
+    if piece is None or not piece.products:
+        return None
+    return work_of(kernel.op, piece, kernel.compute)
+
+
+def _completed(
+    kernel: KernelOp, work: Work | None, base: Pins, pins: Pins, chip: Chip
+) -> tuple[float, dict[str, Any]]:
+    """The fastest schedule that fits and agrees with the pins, and its time.
+
+    Where none does, one that the verifier will refuse, with an endless time.
+    """
+    if work is None:
+        return 0.0, {**base, **pins}
+    tile = base["tile_rows"]
+    options = [(b, b.fields(work.kind)) for b in ranked(work, tile, chip)]
+    agreeing = [
+        (blocks, fields)
+        for blocks, fields in options
+        if all(pins.get(name, value) == value for name, value in fields.items())
+    ]
+    for blocks, fields in agreeing:
+        schedule = {**base, **fields, **pins}
+        values = value_bytes(work, base["chunk_rows"], blocks)
+        if fits(kernel, schedule, chip, values):
+            return seconds(work, tile, blocks, chip), schedule
+    left = [{**base, **fields, **pins} for _, fields in agreeing or options]
+    return float("inf"), min(left, key=lambda other: vmem_of(kernel, other, chip))
+
+
+def _step_tokens(kernel: KernelOp, chip: Chip) -> int:
+    plan, rows, *_ = operand_types(kernel.op)
+    row_bytes = rows.shape[1] * BYTES[stored_dtype(rows, kernel.compute)]
+    return combined_tokens(rows.shape[1], plan.shape[1], row_bytes, chip)

@@ -55,14 +55,38 @@ def is_combined(value: Value) -> bool:
 def words_block(value: Value, compute: str) -> int:
     """The block of columns that rows are packed in as words; 0 for rows as they are.
 
-    Packed are rows of bfloat16 that only a combine reads, where halves of a block of
-    columns are whole lanes.
+    They are packed where the kernel that combines them fetches them as such.
     """
+    users = [mlir.user(use) for use in value.uses]
+    by_kernel = all("schedule" in mlir.attributes(user) for user in users)
+    block = block_of(value)
+    return block if by_kernel and can_pack(value, compute, block) else 0
+
+
+def block_of(value: Value) -> int:
+    """The block of columns of the kernel that makes rows; 0 if none does."""
     producer = mlir.producer(value)
     if producer is None or producer.name != "kernel.grouped_matmul":
         return 0
-    block: int = attributes_of(producer.opview)["schedule"].get("block_columns", 0)
+    schedule = attributes_of(producer.opview).get("schedule", {})
+    block: int = schedule.get("block_columns", 0)
+    return block
+
+
+def can_pack(value: Value, compute: str, block: int) -> bool:
+    """Whether rows made in blocks of columns can be packed as words.
+
+    Rows of bfloat16 can that only a combine reads, if halves of a block are whole
+    lanes.
+    """
     kind = from_mlir(value.type)
     pairs = kind.shape[-1] % (2 * LANES) == 0 and block % (2 * LANES) == 0
     narrow = stored_dtype(kind, compute) == "bfloat16"
-    return block if block and pairs and narrow and is_combined(value) else 0
+    return block > 0 and pairs and narrow and is_combined(value)
+
+
+def can_copy(value: Value, compute: str) -> bool:
+    """Whether a DMA can fetch such rows: words, or float32 in whole lanes."""
+    lanes = from_mlir(value.type).shape[-1] % LANES == 0
+    single = compute == "float32" and lanes
+    return single or can_pack(value, compute, block_of(value))

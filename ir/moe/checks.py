@@ -1,17 +1,21 @@
 """What the op classes of `moe` share: checks on operands, with the user's words."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 from ir.errors import (
     DtypeMismatch,
     GroupsDoNotDivide,
+    IndexOverflow,
     IntegerActivation,
     RankMismatch,
     ShapeMismatch,
     Where,
 )
 from ir.types import Tensor
+
+MOST_NUMBERED = 2**31 - 1  # the largest int32
 
 Operands = Sequence[Tensor]
 Attributes = Mapping[str, Any]
@@ -33,6 +37,20 @@ def check_choice(op: str, tensor: Tensor, where: Where | None) -> None:
     if tensor.dtype != "int32":
         raise DtypeMismatch(
             where, op=op, expected="an int32 choice [tokens, k]", got=tensor, fix=fix
+        )
+
+
+def check_numbered(choice: Tensor, where: Where | None) -> None:
+    """Raise unless the choices can be numbered in int32."""
+    count = prod(choice.shape)
+    if count > MOST_NUMBERED:
+        tokens, k = choice.shape
+        raise IndexOverflow(
+            where,
+            what=f"the {tokens:,} x {k} choices that dispatch sends to experts",
+            count=count,
+            limit=MOST_NUMBERED,
+            fix="give the layer fewer tokens at a time, by a scan or over devices",
         )
 
 

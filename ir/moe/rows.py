@@ -7,6 +7,7 @@ from ir.moe.checks import (
     Results,
     check_choice,
     check_floats,
+    check_numbered,
     check_rank,
     check_same_choices,
 )
@@ -34,6 +35,7 @@ class Dispatch(Op):
         fix = "pass one row per token of the choice"
         check_rank("dispatch", x, 2, "tokens [tokens, width]", fix, where)
         check_floats("dispatch", x, where)
+        check_numbered(choice, where)
         if x.shape[0] != choice.shape[0]:
             raise ShapeMismatch(
                 where,

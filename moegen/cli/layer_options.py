@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backends.schedule_choices import read_choice
 from ir.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16")
 # Names that `moegen.compile` keeps for itself.
-_TAKEN = ("layer", "target", "dtype", "cache", "on_stage", "interpret")
+_TAKEN = ("layer", "target", "dtype", "cache", "on_stage", "interpret", "schedule")
 
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,15 @@ def add_layer_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         help="sizes and options of the layer, such as tokens=64; may be repeated",
+    )
+    parser.add_argument(
+        "--schedule",
+        metavar="FIELD=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="fields of kernels' schedules, such as grouped_rows.tile_rows=256 "
+        "(default: from the target's model)",
     )
     parser.add_argument(
         "--cache",
@@ -75,6 +85,7 @@ def compile_layer(
         arguments.dtype,
         arguments.cache,
         on_stage,
+        schedule=dict(map(read_choice, arguments.schedule)),
         **sizes,
     )
 

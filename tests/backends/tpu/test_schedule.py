@@ -8,15 +8,13 @@ from backends.tpu.schedule import (
     LEAST_ROWS,
     MOST_ROWS,
     Work,
-    best_blocks,
     candidates,
     chunk_rows,
     cuts,
     hbm_bytes,
+    ranked,
     seconds,
     tile_choices,
-    vmem_bytes,
-    vmem_limit,
 )
 
 WIDTHS = [1, 24, 127, 128, 129, 768, 2048, 7168, 14336, 32768]
@@ -46,16 +44,17 @@ def test_tiles_are_whole_chunks_and_no_larger_than_an_experts_rows(rows, experts
 
 @pytest.mark.parametrize("chip", TPUS, ids=lambda chip: chip.name)
 @pytest.mark.parametrize("work", [QWEN, GLAM, GRADIENT])
-def test_the_best_blocks_fit_and_no_other_that_fit_are_faster(chip, work):
+def test_every_way_to_cut_is_ranked_by_its_time(chip, work):
     for tile in tile_choices(work.rows, work.experts):
-        best = best_blocks(work, tile, chip)
-        assert vmem_bytes(work, tile, best) <= vmem_limit(chip)
-        assert work.first % best.first == 0
-        assert work.second % best.second == 0
-        least = seconds(work, tile, best, chip)
-        for other in candidates(work):
-            if vmem_bytes(work, tile, other) <= vmem_limit(chip):
-                assert seconds(work, tile, other, chip) >= least
+        found = ranked(work, tile, chip)
+        assert sorted(found) == sorted(candidates(work))
+        times = [seconds(work, tile, blocks, chip) for blocks in found]
+        assert times == sorted(times)
+
+
+@pytest.mark.parametrize(("tile", "chunk"), [(16, 16), (96, 32), (192, 64), (640, 128)])
+def test_chunks_are_the_largest_powers_of_two_that_fill_a_tile(tile, chunk):
+    assert chunk_rows(tile) == chunk
 
 
 def test_only_whole_rows_of_whole_lanes_of_words_are_fetched():

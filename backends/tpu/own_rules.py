@@ -1,0 +1,114 @@
+"""What the kernels ask of a schedule themselves, whatever the chip.
+
+A compiler would accept what breaks these rules, and the kernel would compute something
+else: a width that blocks do not fill, a chunk that its tail cannot be halved from.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from backends.chips import Chip
+from backends.tpu.kernel_ops import FIELDS, STEP, TILES, KernelOp
+from backends.tpu.kernels.copies import COPIED_TOGETHER
+from backends.tpu.schedule import LEAST_ROWS, chunk_rows, cuts
+from ir.errors import IllegalSchedule, UnknownScheduleField
+from ir.op import operand_types, place_of
+
+Schedule = Mapping[str, Any]
+
+_MOST = 1 << 16  # rows of a tile, or tokens of a step, that are worth naming
+
+
+def own_problems(
+    kernel: KernelOp, schedule: Schedule, chip: Chip
+) -> Iterator[IllegalSchedule | UnknownScheduleField]:
+    """What of a schedule the kernel cannot run."""
+    yield from _foreign(kernel, schedule, chip)
+    for field, value in schedule.items():
+        reason = _reason(kernel, schedule, field, value)
+        if reason:
+            yield illegal(kernel, chip, field, value, reason)
+
+
+def illegal(
+    kernel: KernelOp, chip: Chip, field: str, value: Any, reason: str
+) -> IllegalSchedule:
+    """The error of one field, with the values next to it that are legal."""
+    return IllegalSchedule(
+        place_of(kernel.op),
+        kernel=kernel.name,
+        chip=chip.name,
+        field=field,
+        value=str(value).lower(),
+        reason=reason,
+        fix=_fix(value, legal_values(kernel, field)),
+    )
+
+
+def legal_values(kernel: KernelOp, field: str) -> list[int]:
+    """Values that keep to the kernels' own rules, the largest first."""
+    if field in kernel.widths:
+        return cuts(kernel.widths[field])
+    if field in (*TILES, STEP):
+        powers = (1 << n for n in range(_MOST.bit_length() - 1, 3, -1))
+        return [power for power in powers if power >= LEAST_ROWS]
+    return []
+
+
+def changed(schedule: Schedule, field: str, value: int) -> dict[str, Any]:
+    """The schedule with one field changed, and what depends on it."""
+    other = {**schedule, field: value}
+    if field == "tile_rows" and value % other["chunk_rows"]:
+        other["chunk_rows"] = chunk_rows(value)
+    return other
+
+
+def _foreign(
+    kernel: KernelOp, schedule: Schedule, chip: Chip
+) -> Iterator[UnknownScheduleField]:
+    for field in schedule.keys() ^ set(FIELDS[kernel.kind]):
+        have = f"{kernel.name} has exactly {', '.join(kernel.fields)}"
+        yield UnknownScheduleField(
+            place_of(kernel.op), name=field, target=chip.name, have=have
+        )
+
+
+def _reason(kernel: KernelOp, schedule: Schedule, field: str, value: Any) -> str:
+    """Why a field's value is wrong; empty if it is not."""
+    if field == "fetches":
+        return _wrong_fetch(kernel, schedule, value)
+    if type(value) is not int or value < 1:
+        return "it must be a positive whole number"
+    if field in kernel.widths:
+        width = kernel.widths[field]
+        return f"it does not divide the width of {width}" if width % value else ""
+    if field == "chunk_rows":
+        power = value >= LEAST_ROWS and value & (value - 1) == 0
+        return "" if power else f"chunks are powers of two from {LEAST_ROWS} rows on"
+    if field == "tile_rows":
+        chunk = schedule["chunk_rows"]
+        return f"a tile is whole chunks, of {chunk} rows" if value % chunk else ""
+    choices = operand_types(kernel.op)[0].shape[1]
+    if value * choices % COPIED_TOGETHER:
+        return (
+            f"its {value} x {choices} rows are copied {COPIED_TOGETHER} at a time, "
+            "and must be a multiple of that"
+        )
+    return ""
+
+
+def _wrong_fetch(kernel: KernelOp, schedule: Schedule, value: Any) -> str:
+    if type(value) is not bool:
+        return "it must be true or false"
+    if value and kernel.fetched_field is None:
+        return "it reads no rows of tokens that it could fetch"
+    return ""
+
+
+def _fix(value: Any, legal: Iterable[int]) -> str:
+    """The legal values next to a value."""
+    known = sorted(legal)
+    if type(value) is not int or not known:
+        return f"use {known[0]}" if known else "use false"
+    near = [v for v in known if v <= value][-1:] + [v for v in known if v > value][:1]
+    return f"use {' or '.join(map(str, near))}"

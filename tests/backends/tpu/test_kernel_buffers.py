@@ -1,0 +1,63 @@
+"""The buffers that the legality check counts are those that the kernels ask for."""
+
+from collections import Counter
+
+import pytest
+
+import moegen
+from backends.chips import CHIPS
+from backends.tpu.kernel_ops import combine_kernels, grouped_kernels
+from bench.pallas_calls import pallas_calls
+from moegen.layers import find_layer
+
+SIZES = {"tokens": 256, "model": 256, "hidden": 512, "experts": 8}
+CASES = [
+    ("mixtral", "tpu-v5e", "bfloat16", {}),
+    ("mixtral", "tpu-v4", "float32", {"tile_rows": 64, "grouped_rows.fetches": False}),
+    ("glam", "tpu-v5p", "bfloat16", {"block_inner": 128, "block_right": 128}),
+    ("deepseek", "tpu7x", "bfloat16", {"chunk_rows": 32, "block_columns": 256}),
+    ("expert_choice", "tpu-v6e", "float32", {"step_tokens": 16}),
+]
+
+
+@pytest.mark.parametrize(("layer", "chip", "dtype", "schedule"), CASES)
+def test_a_kernel_asks_for_the_buffers_that_are_counted(
+    layer, chip, dtype, schedule, tmp_path
+):
+    more = {"shared": 128, "k": 3} if layer == "deepseek" else {}
+    op = moegen.compile(
+        find_layer(layer), chip, dtype, tmp_path, schedule=schedule, **SIZES, **more
+    )
+    kernels = [*grouped_kernels(op.module), *combine_kernels(op.module)]
+    calls = pallas_calls(op)
+    named = {k.name: k for k in kernels if k.kind != "row_maps"}
+    assert named.keys() == calls.keys()
+    for name, kernel in named.items():
+        counted = kernel.buffers(kernel.schedule, CHIPS[chip])
+        assert asked(calls[name]) == Counter(
+            (b.memory, b.shape, b.dtype, b.array)
+            for b in counted
+            if b.what != "the compiler's own"
+        )
+
+
+def asked(call):
+    """(memory, shape, dtype, array) of everything that a traced kernel keeps."""
+    grid = call.params["grid_mapping"]
+    found = []
+    for block in grid.block_mappings:
+        memory = str(block.block_aval.memory_space)
+        if memory == "any":
+            continue
+        shape = tuple(size.block_size for size in block.block_shape)
+        array = block.array_aval
+        memory = "smem" if memory == "smem" else "vmem"
+        found.append((memory, shape, array.dtype.name, array.shape))
+    for scratch in grid.scratch_avals:
+        if str(scratch.memory_space) == "vmem":
+            inner = scratch.inner_aval
+            found.append(("vmem", inner.shape, inner.dtype.name, ()))
+    dynamic = grid.num_dynamic_grid_bounds
+    for scalar in call.invars[dynamic : dynamic + grid.num_index_operands]:
+        found.append(("smem", scalar.aval.shape, scalar.aval.dtype.name, ()))
+    return Counter(found)

@@ -1,0 +1,166 @@
+"""Schedules that are refused before any compiler sees them, and why."""
+
+import re
+
+import pytest
+
+import moegen
+from backends.chips import CHIPS
+from backends.targets import find_target
+from backends.tpu.kernel_ops import grouped_kernels
+from ir import mlir
+from ir.errors import (
+    IllegalSchedule,
+    IndexOverflow,
+    KernelTooLarge,
+    UnknownScheduleField,
+    UnsupportedByTarget,
+)
+from ir.pipeline import parse_passes, run_passes
+from moegen.compiler import ALL_PASSES, lower
+from moegen.layers import find_layer
+from moegen.trace import trace
+
+TPUS = [chip.name for chip in CHIPS.values() if chip.kind == "tpu"]
+SIZES = {"tokens": 512, "model": 256, "hidden": 768, "experts": 8}
+
+
+def scheduled(layer, chip, dtype="bfloat16", choices=None, **sizes):
+    module = trace(find_layer(layer), dtype, **sizes)
+    return lower(module, find_target(chip), lambda name, module: None, choices or {})
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        (
+            {"tile_rows": 100},
+            "mixtral_moe.py:43: the kernel forward.grouped_rows.0 cannot run on "
+            "tpu-v5e with tile_rows=100: a tile is whole chunks, of 16 rows; use 64 or "
+            "128",
+        ),
+        (
+            {"chunk_rows": 48},
+            "chunk_rows=48: chunks are powers of two from 16 rows on; use 32 or 64",
+        ),
+        (
+            {"forward.grouped_rows.1.block_inner": 500},
+            "mixtral_moe.py:44: the kernel forward.grouped_rows.1 cannot run on "
+            "tpu-v5e with block_inner=500: it does not divide the width of 768; use "
+            "384 or 768",
+        ),
+        (
+            {"grouped_sums.block_right": 96},
+            "the kernel backward.grouped_sums.0 cannot run on tpu-v5e with "
+            "block_right=96: its block of rows has 96 of 768 lanes, neither all nor a "
+            "multiple of 128; use 128",
+        ),
+        (
+            {"forward.grouped_rows.0.fetches": True, "block_inner": 128},
+            "with block_inner=128: it fetches whole rows, of 256 columns; use 128 or "
+            "256",
+        ),
+        (
+            {"grouped_rows.1.fetches": True},
+            "with fetches=true: it reads no rows of tokens that it could fetch; use "
+            "false",
+        ),
+        ({"fetches": 3}, "with fetches=3: it must be true or false; use false"),
+        (
+            {"tile_rows": True},
+            "with tile_rows=true: it must be a positive whole number; use 16",
+        ),
+        (
+            {"step_tokens": 7},
+            "mixtral_moe.py:45: the kernel forward.combine_rows.0 cannot run on "
+            "tpu-v5e with step_tokens=7: its 7 x 2 rows are copied 16 at a time, and "
+            "must be a multiple of that; use 16",
+        ),
+        (
+            {"step_tokens": 72, "forward.step_tokens": 64},
+            "with step_tokens=72: another kernel of the layer has step_tokens=64; use "
+            "64 or 128",
+        ),
+    ],
+)
+def test_a_schedule_that_kernels_cannot_run(choices, sentence):
+    with pytest.raises(IllegalSchedule, match=re.escape(sentence)):
+        scheduled("mixtral", "tpu-v5e", choices=choices, **SIZES)
+
+
+def test_too_large_a_tile_names_need_limit_and_largest_buffer():
+    choices = {"tile_rows": 8192, "forward.grouped_rows.0.block_columns": 768}
+    with pytest.raises(KernelTooLarge) as raised:
+        scheduled("mixtral", "tpu-v4", choices=choices, **SIZES)
+    assert str(raised.value) == (
+        "mixtral_moe.py:43: the kernel forward.grouped_rows.0 needs 33.54 MiB of VMEM "
+        "on tpu-v4, and can have 14.4 MiB, with block_columns=768, block_inner=256, "
+        "chunk_rows=128, fetches=true, tile_rows=8192; its largest buffer is the "
+        "results, 2 x bfloat16[8192, 768], 24 MiB: tile_rows=2048 or "
+        "block_columns=128 would fit"
+    )
+
+
+def test_too_many_tiles_for_the_memory_of_scalars():
+    sizes = SIZES | {"tokens": 2**20, "k": 2}
+    with pytest.raises(KernelTooLarge, match=r"needs 1\.\d+ MiB of scalar memory"):
+        scheduled("mixtral", "tpu-v5e", choices={"tile_rows": 16}, **sizes)
+
+
+def test_no_kernel_has_that_field():
+    with pytest.raises(UnknownScheduleField, match=r"sets 'rows\.tile', and no kernel"):
+        scheduled("mixtral", "tpu-v5e", choices={"rows.tile": 128}, **SIZES)
+    with pytest.raises(UnsupportedByTarget, match="always follows from the shapes"):
+        scheduled("mixtral", "cpu", choices={"tile_rows": 128}, **SIZES)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sentence"),
+    [
+        (2**27 - 2**17, ""),
+        (2**27 - 2**10, "the places for rows by the kernel forward.grouped_rows.0"),
+        (2**31, "mixtral_moe.py:41: the 2,147,483,648 x 16 choices"),
+    ],
+)
+def test_what_kernels_number_stays_within_int32(tokens, sentence):
+    """2^27 tokens of 16 choices are 2^31 rows; shapes only, nothing is allocated."""
+    sizes = {"tokens": tokens, "model": 8, "hidden": 8, "experts": 16, "k": 16}
+    choices = {"tile_rows": 2**15}
+    if not sentence:
+        scheduled("mixtral", "tpu-v5e", choices=choices, **sizes)
+        return
+    with pytest.raises(IndexOverflow, match=f"{sentence}.* end at 2,147,483,647"):
+        scheduled("mixtral", "tpu-v5e", choices=choices, **sizes)
+
+
+def test_printed_ir_with_another_schedule_is_checked_and_kept():
+    module = scheduled("mixtral", "tpu-v5e", **SIZES)
+    text = mlir.print_module(module)
+    (tile,) = set(re.findall(r"tile_rows = (\d+)", text))
+    again = "schedule{target=tpu-v5e}"
+    for other, legal in (("64", True), ("40", False)):
+        changed = text.replace(f"tile_rows = {tile}", f"tile_rows = {other}")
+        changed = changed.replace("chunk_rows = 128", "chunk_rows = 64")
+        passes = parse_passes(again, ALL_PASSES)
+        if legal:
+            kept = run_passes(mlir.parse(changed), passes, lambda name, module: None)
+            assert mlir.print_module(kept) == changed
+            continue
+        with pytest.raises(
+            IllegalSchedule, match=r"mixtral_moe\.py:43: .*tile_rows=40"
+        ):
+            run_passes(mlir.parse(changed), passes, lambda name, module: None)
+
+
+def test_what_is_not_chosen_follows_the_choice(tmp_path):
+    layer = find_layer("mixtral")
+    choices = {"tile_rows": 192, "grouped_rows.block_columns": 128}
+    op = moegen.compile(
+        layer, "tpu-v5e", "bfloat16", tmp_path, schedule=choices, **SIZES
+    )
+    for kernel in grouped_kernels(op.module):
+        assert kernel.schedule["tile_rows"] == 192
+        assert kernel.schedule["chunk_rows"] == 64
+        if kernel.kind == "grouped_rows":
+            assert kernel.schedule["block_columns"] == 128
+    assert "TILE_ROWS = 192" in op.source
