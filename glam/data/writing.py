@@ -21,6 +21,9 @@ def atomic_file(path: Path, overwrite: bool = False) -> Iterator[BinaryIO]:
     at `path` stays. Raises BadArgument where the file exists and may not be
     overwritten, where it cannot be written, and where the disk is full.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise BadArgument(reason=f"{path} is not a file: name another output")
     with _beside(path, overwrite) as temporary, temporary.open("xb") as file:
         yield file
         file.flush()
@@ -33,6 +36,7 @@ def atomic_folder(path: Path, marker: str, overwrite: bool = False) -> Iterator[
 
     Only a folder that holds the file `marker` is ever replaced.
     """
+    path = path.resolve()
     if overwrite and path.exists() and not (path / marker).is_file():
         raise BadArgument(
             reason=f"{path} holds no {marker}, so it is left as it is: name another "

@@ -1,6 +1,8 @@
 import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,25 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     with pytest.raises(BadArgument, match="exists already"), atomic_file(path):
         raise AssertionError("the block must not run")
     assert path.read_bytes() == b"old"
+
+
+def test_a_file_takes_the_place_of_nothing_but_a_file(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path in (folder, Path(os.devnull)):
+        with pytest.raises(BadArgument, match="is not a file: name another output"):
+            atomic_file(path, overwrite=True).__enter__()
+    assert folder.is_dir()
+
+
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    link = tmp_path / "link"
+    link.symlink_to("file")
+    with atomic_file(link, overwrite=True) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
 
 
 def test_a_folder_takes_the_place_of_its_like_only(tmp_path):
