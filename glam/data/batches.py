@@ -62,7 +62,10 @@ class Batches(Iterator[Arrays]):
         for name, own in self._identity.items():
             if state.get(name) != own:
                 raise BadArgument(reason=_mismatch(name, state.get(name), own))
-        self._read = int(state["rows"])
+        rows = state.get("rows")
+        if not isinstance(rows, int) or rows < 0:
+            raise BadArgument(reason=f"the saved place in the data has rows={rows!r}")
+        self._read = rows
         self._iterator = self._from(self._read)
 
     def skip(self, count: int) -> None:

@@ -32,7 +32,7 @@ class Deduplicator:
     """Compares each document with the new ones before it.
 
     The first of its kind is new, so the order decides which copy stays. Memory is
-    needed for the signatures of new documents, about 3 kB each. Raises BadArgument for
+    needed for the signatures of new documents, about 7 kB each. Raises BadArgument for
     a threshold outside 0..1.
     """
 

@@ -96,7 +96,8 @@ class NoisyCorpus:
     """Raw data with known noise, and what is needed to filter it and to judge that.
 
     `positives` and `negatives` are labelled examples for the classifier; no text of
-    theirs is in `raw`. `validation` is clean text from other documents than the rest.
+    theirs is in `raw`. `validation` is clean text from other documents than the rest:
+    those that `batches` holds out of the same documents at the same fraction.
     """
 
     raw: list[Document]

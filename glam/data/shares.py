@@ -38,11 +38,16 @@ def shares_of(
         return _named(str(source), tokenizer, part, fraction)
     given = list(source)
     shares = [share for share in given if isinstance(share, Share)]
-    if shares:
+    if shares and len(shares) == len(given):
         return [
             Share(s.name, s.weight, _checked(s.store, tokenizer, part)) for s in shares
         ]
     texts = [document for document in given if isinstance(document, Document)]
+    if len(texts) < len(given):
+        raise BadArgument(
+            reason="a source in Python is a name, a TokenStore, or documents or shares "
+            "in a list; write several sources into a mixture with `glam data mix`"
+        )
     kept = part_of(texts, part, fraction)
     return [Share("documents", 1.0, pack("documents", kept, tokenizer))]
 

@@ -153,6 +153,13 @@ def test_a_state_of_other_data_is_refused(change, sentence):
         make(**change).set_state(make().get_state())
 
 
+def test_a_damaged_state_is_refused():
+    state = make().get_state()
+    for rows in (None, -1, "4"):
+        with pytest.raises(BadArgument, match="the saved place in the data has rows="):
+            make().set_state(state | {"rows": rows})
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -164,6 +171,7 @@ def test_a_state_of_other_data_is_refused(change, sentence):
         ({"part": "train", "fraction": 1.5}, "1.5 must lie between 0 and 1"),
         ({"source": "no/such"}, "the source no/such does not exist"),
         ({"source": []}, "no text to train on"),
+        ({"source": ["stdlib"]}, "write several sources into a mixture"),
     ],
 )
 def test_bad_arguments(change, sentence):
