@@ -8,7 +8,7 @@ from ir import mlir
 from ir.op import attributes_of
 from ir.types import Tensor
 
-_ARGUMENTS = "own: jax.Array, {rows}: Arrays, weights: Arrays"
+_ARGUMENTS = "own: jax.Array, rows: Arrays, weights: Arrays"
 
 MapTexts = Callable[[mlir.OpView, Sequence[Text]], list[Text]]
 
@@ -18,7 +18,7 @@ def block_function(
 ) -> list[str]:
     """The lines of `def @(own, rows, weights)`, with '@' for the name.
 
-    By columns (see `kernels/products.py`) the arguments are columns, not rows.
+    By columns (see `kernels/products.py`) it works on columns, and returns them.
     `own` [rows, 1] marks the rows that are the expert's; sums over rows leave the
     others out, so that nothing in them, not even a NaN, counts.
     """
@@ -37,8 +37,7 @@ class BlockText:
         told = attributes_of(op)
         self.kinds: list[str] = told["operands"]
         self.by_columns = told["schedule"].get("by_columns", False)
-        self.rows = "columns" if self.by_columns else "rows"
-        self.names = Names({"own", "rows", "columns", "weights"})
+        self.names = Names({"own", "rows", "weights"})
         self.values: dict[mlir.Value, Text] = {}
         self.lines: list[str] = []
 
@@ -57,20 +56,21 @@ class BlockText:
             made[kind].append(self.values[value].text)
         results = ", ".join(tuple_text(made[kind]) for kind in ("row", "weight"))
         return [
-            f"def @({_ARGUMENTS.format(rows=self.rows)}) -> tuple[Arrays, Arrays]:",
+            f"def @({_ARGUMENTS}) -> tuple[Arrays, Arrays]:",
             *(f"    {line}" for line in (*self.lines, f"return {results}")),
         ]
 
     def arguments(self, kinds: Sequence[str]) -> None:
         """Unpack rows and weights under names after their kind."""
-        unpacked: dict[str, list[str]] = {self.rows: [], "weights": []}
+        unpacked: dict[str, list[str]] = {"rows": [], "weights": []}
         operands = list(self.op.operation.operands)[1:]
         for argument, kind, outer in zip(
             self.block.arguments, kinds, operands, strict=True
         ):
             name = self.names.give(argument_name(outer, kind), 1 << 30, 0)
-            self.values[argument] = Text(name)
-            unpacked["weights" if kind == "weight" else self.rows].append(name)
+            turned = self.by_columns and kind != "weight"
+            self.values[argument] = Text(f"{name}.T" if turned else name)
+            unpacked["weights" if kind == "weight" else "rows"].append(name)
         for source, names in unpacked.items():
             if names:
                 left = tuple_text(names) if len(names) == 1 else ", ".join(names)
@@ -115,7 +115,7 @@ class BlockText:
         match op.operation.name:
             case "kernel.dot":
                 if self.by_columns:
-                    return Text(f"column_dot({plain[1]}, {plain[0]})")
+                    return self.columns(op.operation.operands[0], *plain)
                 turned = attributes_of(op)["transposed"]
                 name = "expert_dot_t" if turned else "expert_dot"
                 return Text(f"{name}({plain[0]}, {plain[1]})")
@@ -137,6 +137,12 @@ class BlockText:
                 total = f"jnp.sum({plain[0]}, axis={self.width_axis}, keepdims=True)"
                 return Text(total)
         return operands[0]
+
+    def columns(self, left: mlir.Value, text: str, weights: str) -> Text:
+        """A product that makes columns: of the rows of an argument, or of columns."""
+        if mlir.producer(left) is None:
+            return Text(f"columns_of_rows({weights}, {text.removesuffix('.T')})")
+        return Text(f"column_dot({weights}, {text})")
 
     def owned(self, value: mlir.Value) -> Text:
         """A value, with rows that are not the expert's zeroed if it was computed."""

@@ -39,7 +39,7 @@ class Work(NamedTuple):
 
     body: Body
     tiles: tuple[int, ...]
-    by_columns: bool  # whether the body takes and gives rows as columns
+    by_columns: bool  # whether the body gives rows as columns
     plan: RowPlan
 
 
@@ -73,8 +73,8 @@ def grouped(
     its own rows [A, B]. Rows come back in row spaces [R + PADDING, D], sorted as in
     the plan and as the body typed them; sums as [E, A, B] of GRADIENT_DTYPE, zero for
     experts without rows. C is the smallest of `tiles` that holds the expert's rows;
-    more rows than the largest take several runs. With `by_columns` all rows stand as
-    columns, [D, C] and bool[1, C], and there are no sums.
+    more rows than the largest take several runs. With `by_columns` it returns columns
+    [D, C], and there are no sums.
     """
     work = Work(body, tiles, by_columns, plan)
     flat = jnp.pad(plan.flat, (0, PADDING))
@@ -178,9 +178,8 @@ def run_body(
     # Rows beyond the run are other experts': they must not reach the sums.
     own = (lax.iota(jnp.int32, size) < run.length)[:, None]
     rows = tuple(jnp.where(own, h, 0).astype(COMPUTE_DTYPE) for h in held)
+    made, sums = work.body(own, rows, operands.weights)
     if not work.by_columns:
-        return work.body(own, rows, operands.weights)
-    # The barriers keep XLA from folding the transposes into the products.
-    columns = lax.optimization_barrier(tuple(row.T for row in rows))
-    made, sums = work.body(own.T, columns, operands.weights)
+        return made, sums
+    # The barrier keeps XLA from folding the transposes into the products.
     return tuple(column.T for column in lax.optimization_barrier(made)), sums

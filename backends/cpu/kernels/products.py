@@ -1,7 +1,8 @@
 """The products an expert's body is made of: its rows by its own weights.
 
-A body sees rows [C, D], or, where all its weights are [out, in], their transposes: XLA
-packs the right operand of every product, and columns [D, C] are the smaller one.
+A body sees rows [C, D]. Where all its weights are [out, in] its products make columns
+[D, C] of them: XLA packs the right operand of every product, and rows are the smaller
+one.
 """
 
 import jax
@@ -62,8 +63,13 @@ def expert_dot_t(rows: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def column_dot(weights: jax.Array, columns: jax.Array) -> jax.Array:
-    """[B, A] weights by [A, C] columns."""
+    """[B, C]: [B, A] weights by [A, C] columns."""
     return product(weights, columns, 1, 0)
+
+
+def columns_of_rows(weights: jax.Array, rows: jax.Array) -> jax.Array:
+    """[B, C]: [B, A] weights by the columns that [C, A] rows become."""
+    return product(weights, rows, 1, 1)
 
 
 def expert_outer(left: jax.Array, right: jax.Array) -> jax.Array:
