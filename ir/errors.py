@@ -288,6 +288,17 @@ class SecondDerivative(MoegenError):
     )
 
 
+class CannotQuantise(LayerError):
+    sentence = "{what} cannot be stored as {weights}: {reason}"
+
+
+class NoGradient(MoegenError):
+    sentence = (
+        "the layer '{layer}' was compiled with {weights} weights, for inference, and "
+        "has no gradient: compile it without weights to differentiate it"
+    )
+
+
 class CacheUnusable(MoegenError):
     sentence = (
         "the module cache {path} cannot be used: {reason}; name another folder with "

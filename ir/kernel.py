@@ -9,9 +9,11 @@ Inside a block program, rows have the type tensor<?xA>: as many rows as a block 
 Weights lose their leading axis of experts: tensor<AxB>.
 """
 
+from ir import mlir
 from ir.errors import IllegalIR, Where
 from ir.moe.checks import Attributes, Operands, Results
-from ir.op import Op
+from ir.narrow import is_narrow
+from ir.op import Op, attributes_of, operand_types
 from ir.types import Tensor
 
 OPERAND_KINDS = ("token", "choice", "row", "weight")
@@ -108,8 +110,40 @@ class Collect(Op):
         return (Tensor(plan.shape, rows.dtype),)
 
 
+class Quantise(Op):
+    """Matrices stored in one byte an element, with a scale for each output channel.
+
+    A channel is a slice along `axis`, which products sum over; its scale is the largest
+    |w| of it, divided by the largest number of the dtype `stored`: 127 of int8, 448 of
+    float8_e4m3fn. What is stored is w / scale, rounded to the nearest number of that
+    dtype, ties to even; zeros where the scale is zero, infinite or NaN. A weight is
+    worth what is stored times its channel's scale.
+    """
+
+    OPERATION_NAME = "kernel.quantise"
+    OPERANDS = ("w [E, A, B] or [A, B]",)
+    RESULTS = ("stored [E, A, B] or [A, B]", "scales f32, as w without `axis`")
+    ATTRIBUTES = {"axis": int, "stored": str}
+
+    @classmethod
+    def infer(
+        cls, operands: Operands, attributes: Attributes, where: Where | None
+    ) -> Results:
+        (w,) = operands
+        axis, stored = attributes["axis"], attributes["stored"]
+        if not is_narrow(stored) or not 0 <= axis < len(w.shape):
+            reason = f"it cannot store {w} as {stored} with scales along axis {axis}"
+            raise IllegalIR(where, op=cls.OPERATION_NAME, after="", reason=reason)
+        channels = (*w.shape[:axis], *w.shape[axis + 1 :])
+        return (Tensor(w.shape, stored), Tensor(channels, "float32"))
+
+
 class Dot(Op):
-    """In a block program: rows [rows, A] by the expert's matrix [A, B], in float32."""
+    """In a block program: rows [rows, A] by the expert's matrix [A, B], in float32.
+
+    A matrix of one byte an element is multiplied in the attribute `dtype`, which the op
+    has then, and not yet by its scales.
+    """
 
     OPERATION_NAME = "kernel.dot"
     OPERANDS = ("rows [rows, A]", "weights [A, B]")
@@ -121,6 +155,9 @@ class Dot(Op):
         cls, operands: Operands, attributes: Attributes, where: Where | None
     ) -> Results:
         rows, weights = operands
+        if is_narrow(weights.dtype) and "dtype" not in attributes:
+            reason = f"its matrix is {weights}, and no dtype says how to multiply it"
+            raise IllegalIR(where, op=cls.OPERATION_NAME, after="", reason=reason)
         width = weights.shape[0 if attributes["transposed"] else 1]
         return (Tensor((rows.shape[0], width), "float32"),)
 
@@ -224,3 +261,9 @@ class Yield(Op):
         cls, operands: Operands, attributes: Attributes, where: Where | None
     ) -> Results:
         return ()
+
+
+def product_dtype(dot: mlir.OpView) -> str:
+    """The dtype that a `kernel.dot` multiplies in: what its operands are rounded to."""
+    told: str | None = attributes_of(dot).get("dtype")
+    return told or operand_types(dot)[1].dtype

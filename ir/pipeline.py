@@ -15,6 +15,7 @@ from ir.verify import verify
 PASSES: Mapping[str, str] = {
     "canonicalize": "ir.passes.canonicalize:Canonicalize",
     "derive-backward": "ir.passes.derive_backward:DeriveBackward",
+    "quantise": "ir.passes.quantise:Quantise",
     "fuse": "ir.passes.fuse:Fuse",
     "cut": "ir.passes.cut:Cut",
 }

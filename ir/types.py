@@ -11,6 +11,7 @@ _SHORT = {
     "float32": "f32",
     "bfloat16": "bf16",
     "float16": "f16",
+    "float8_e4m3fn": "f8E4M3FN",
     "int64": "i64",
     "int32": "i32",
     "uint32": "ui32",
@@ -18,7 +19,7 @@ _SHORT = {
     "bool": "i1",
 }
 _LONG = {short: long for long, short in _SHORT.items()}
-_FLOATS = frozenset({"float64", "float32", "bfloat16", "float16"})
+_FLOATS = frozenset({"float64", "float32", "bfloat16", "float16", "float8_e4m3fn"})
 
 DYNAMIC = -1
 

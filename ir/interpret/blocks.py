@@ -74,6 +74,8 @@ def _by_name(op: mlir.OpView, operands: list[Array], frame: Frame) -> list[Array
         return _grouped_matmul(op, operands, frame)
     if name == "kernel.bias":
         return [np.broadcast_to(operands[0], (frame.block_rows, *operands[0].shape))]
+    if name == "kernel.quantise":
+        return kernel.quantise(*operands, **_declared_attributes(op))
     if name in _OWN_RULES:
         attributes = _declared_attributes(op)
         if name in MARGINS:

@@ -7,6 +7,7 @@ import numpy as np
 from ir.interpret import moe
 from ir.interpret.arrays import Array
 from ir.interpret.rows import Segment, check_choice, segments
+from ir.narrow import LARGEST
 
 # Runs a block program: operands and how many rows the block holds.
 Program = Callable[[list[Array], int], list[Array]]
@@ -66,6 +67,17 @@ def _experts(plan: Array) -> int:
     experts = int(plan.max(initial=-1)) + 1
     check_choice(plan, experts)
     return experts
+
+
+def quantise(w: Array, *, axis: int, stored: str) -> list[Array]:
+    """What is stored, and the scales; numbers of eight bits as `ml_dtypes` rounds."""
+    largest = LARGEST[stored]
+    scales = np.abs(w).max(axis=axis, keepdims=True) / largest
+    usable = np.isfinite(scales) & (scales > 0)
+    steps = np.where(usable, w / np.where(usable, scales, 1.0), 0.0)
+    steps = np.clip(steps, -largest, largest)
+    kept = np.rint(steps) if stored == "int8" else steps.astype(stored)
+    return [kept, scales.squeeze(axis)]
 
 
 def dot(rows: Array, weights: Array, *, transposed: bool) -> Array:

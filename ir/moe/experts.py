@@ -1,6 +1,6 @@
 """Ops of rows with their expert's own weights."""
 
-from ir.errors import ShapeMismatch, Where
+from ir.errors import DtypeMismatch, ShapeMismatch, Where
 from ir.moe.checks import (
     Attributes,
     Operands,
@@ -9,6 +9,7 @@ from ir.moe.checks import (
     check_floats,
     check_rank,
 )
+from ir.narrow import is_narrow
 from ir.op import Op
 from ir.types import Tensor
 
@@ -18,6 +19,8 @@ class ExpertMatmul(Op):
 
     Operands are multiplied in the weights' dtype and accumulated in float32. With
     `transposed` the row meets the matrix' last axis: rows [R, B] by [E, A, B]^T.
+    Weights of one byte (see `kernel.quantise`) are multiplied in the attribute `dtype`,
+    which they have then, and not yet by their scales.
     """
 
     OPERATION_NAME = "moe.expert_matmul"
@@ -42,6 +45,10 @@ class ExpertMatmul(Op):
         _, inner, outer = weights.shape
         if transposed:
             inner, outer = outer, inner
+        if is_narrow(weights.dtype) and "dtype" not in attributes:
+            expected = "weights of two or four bytes an element"
+            fix = "declare them so, and compile with weights='int8' or weights='fp8'"
+            raise DtypeMismatch(where, op=op, expected=expected, got=weights, fix=fix)
         if rows.shape[1] != inner:
             axis = "last" if transposed else "second"
             raise ShapeMismatch(

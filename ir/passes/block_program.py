@@ -119,7 +119,8 @@ def _block_op(
     match name:
         case "moe.expert_matmul":
             pair = [values[operands[0]], fetched[operands[1], "weight"]]
-            return build("kernel.dot", pair, at, transposed=told["transposed"])
+            kept = {key: told[key] for key in ("transposed", "dtype") if key in told}
+            return build("kernel.dot", pair, at, **kept)
         case "moe.expert_bias":
             return build("kernel.bias", [fetched[operands[0], "weight"]], at)
         case "moe.expert_outer":

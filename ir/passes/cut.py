@@ -8,11 +8,12 @@ step's product would round it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ir import mlir
 from ir.build import convert
 from ir.kernel import OPERAND_KINDS as KINDS
+from ir.kernel import product_dtype
 from ir.mlir import Value
 from ir.op import attributes_of
 from ir.passes.base import Pass
@@ -222,10 +223,6 @@ class _Cutter:
         return Tensor((self.told["rows"], tensor.shape[1]), dtype)
 
     def weights_dtype(self) -> str:
-        """The dtype of the first matrix of the program: one layer has one."""
-        tensors: list[Any] = [
-            from_mlir(outer.type)
-            for kind, outer in self.fetched.values()
-            if kind == "weight"
-        ]
-        return next((t.dtype for t in tensors if len(t.shape) == 3), "float32")
+        """What products of the program round to: one layer has one dtype."""
+        dots = (op for op in self.ops if op.operation.name == "kernel.dot")
+        return next(map(product_dtype, dots), "float32")

@@ -234,7 +234,7 @@ def test_passes_and_their_options():
     text = refusal(errors.UnknownPass, parse_passes, "canonicalise")
     holds(
         text,
-        ["no pass 'canonicalise'", "derive-backward, fuse", "mean 'canonicalize'?"],
+        ["no pass 'canonicalise'", "derive-backward, quantise", "mean 'canonicalize'?"],
     )
     text = refusal(errors.UnknownPass, parse_passes, "canonicalize;fuse")
     holds(text, ["no pass", "the passes are canonicalize"])
