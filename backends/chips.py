@@ -6,7 +6,7 @@ guess. Figures are those of one whole chip, on-chip memory those of one core.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _CLOUD = "Google Cloud's TPU pages, as in jax/_src/tpu_info.py"
 _INFO = "jax/_src/tpu_info.py"
@@ -14,6 +14,7 @@ _BOOK = "the JAX scaling book, chapter on TPUs"
 _DATASHEET = "NVIDIA's data sheet"
 _FROM_PEAK = "derived from the peak and the number of multipliers"
 _UNKNOWN = "unknown"
+_LIBTPU = "libtpu 0.0.42 and 0.0.50 compile products of bfloat16 by it"
 
 _MIB = 2**20
 
@@ -35,7 +36,8 @@ class Chip:
 
     Units: FLOP/s, bytes, bytes/s (a link's in one direction), hertz. `on_chip_bytes` is
     what a kernel can plan with: VMEM of a TensorCore, shared memory of an SM;
-    `scalar_bytes` is a TensorCore's memory for scalars, its SMEM.
+    `scalar_bytes` is a TensorCore's memory for scalars, its SMEM. `narrow` are the
+    weights of one byte that it multiplies by (see `ir.narrow`), with sources.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Chip:
     link_bandwidth: Figure
     clock: Figure
     topology: str
+    narrow: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -69,6 +72,7 @@ def _tpu(
     link: Figure,
     clock: Figure,
     topology: str,
+    narrow: tuple[str, ...] = ("int8", "fp8"),
 ) -> Chip:
     return Chip(
         name=name,
@@ -83,6 +87,7 @@ def _tpu(
         link_bandwidth=link,
         clock=clock,
         topology=topology,
+        narrow=dict.fromkeys(narrow, _LIBTPU),
     )
 
 
@@ -117,6 +122,7 @@ def _host(name: str, title: str) -> Chip:
         link_bandwidth=NOT_KNOWN,
         clock=NOT_KNOWN,
         topology="one host",
+        narrow=dict.fromkeys(("int8", "fp8"), "XLA converts it to float32"),
     )
 
 
@@ -134,6 +140,7 @@ _ALL = (
         Figure(45e9, _BOOK),
         Figure(1.05e9, "fitted to times that others measured on the device"),
         "3D torus",
+        narrow=("int8",),  # libtpu: "Unsupported matmul RHS type on target" for fp8
     ),
     _tpu(
         "tpu-v5e",

@@ -27,7 +27,7 @@ _ALIASES = (
     "Saved = tuple[Any, ...]",
     "Cotangents = tuple[jax.Array, Aux]",
 )
-_FUNCTIONS = ("init", "forward", "backward", "forward_residuals")
+_FUNCTIONS = ("init", "forward", "backward", "forward_residuals", "no_gradient")
 _IMPORTS = (
     "import jax",
     "import jax.numpy as jnp",
@@ -55,15 +55,23 @@ def emit(module: mlir.Module, family: Family) -> str:
     definitions = Definitions(names)
     for path in family.modules:
         names.reserved |= _top_names(path)
+    functions = mlir.functions(module)
+    functions.pop("quantise", None)  # told by a table, as the parameters are
     parts = {
         name: family.function(function, definitions)
-        for name, function in mlir.functions(module).items()
+        for name, function in functions.items()
     }
     bodies = {name: part.run() for name, part in parts.items()}
     wrapped = wrapper_lines(module, bodies, {n: p.results() for n, p in parts.items()})
     text = "\n".join((*definitions.texts, *wrapped))
-    constants = {"PARAMETERS": _parameters(module), **family.constants(module)}
-    spliced = splice(family.modules, {*_words(text), "init"}, constants)
+    quantised = quantised_parameters(module)
+    constants = {
+        "PARAMETERS": _parameters(module),
+        "QUANTISED": quantised,
+        **family.constants(module),
+    }
+    roots = {*_words(text), "init", *(("quantise",) if quantised else ())}
+    spliced = splice(family.modules, roots, constants)
     return _assemble(module, family, spliced, definitions.texts, wrapped)
 
 
@@ -102,13 +110,16 @@ def _docstring(module: mlir.Module, family: Family) -> str:
         schedule = attributes_of(op).get("schedule", {})
         told = ", ".join(f"{k} {v}" for k, v in schedule.items())
         lines += ["", *fill(f"Schedule: {told}.").split("\n")]
-    lines += [
-        "",
+    use = [
         "layer(params, *inputs) returns the output, and the losses and metrics;",
         "jax.grad and jax.jit apply. init(key) draws the parameters.",
-        '"""',
     ]
-    return "\n".join(lines)
+    if "quantise" in mlir.functions(module):
+        use = [
+            "layer(params, *inputs) returns the output, and the losses and metrics; it",
+            "has no gradient. Its params are quantise(init(key)), or quantise(floats).",
+        ]
+    return "\n".join([*lines, "", *use, '"""'])
 
 
 def _spoken(target: str) -> str:
@@ -155,8 +166,25 @@ def settle(target: str, found: dict[str, Any], **values: Any) -> None:
             )
 
 
+def quantised_parameters(module: mlir.Module) -> dict[str, tuple[int, str]]:
+    """(axis that products sum over, dtype) of each matrix of one byte an element."""
+    function = mlir.functions(module).get("quantise")
+    if function is None:
+        return {}
+    block = mlir.entry(function)
+    facts = map(from_attribute, mlir.argument_facts(function))
+    names = dict(zip(block.arguments, (f["moe.param"] for f in facts), strict=True))
+    made = {}
+    for op in block.operations:
+        if op.operation.name == "kernel.quantise":
+            told = attributes_of(op)
+            made[names[op.operation.operands[0]]] = told["axis"], told["stored"]
+    return made
+
+
 def _parameters(module: mlir.Module) -> Mapping[str, Any]:
-    function = mlir.functions(module)["forward"]
+    functions = mlir.functions(module)
+    function = functions.get("quantise", functions["forward"])
     made = {}
     for argument, fact in zip(
         mlir.entry(function).arguments, mlir.argument_facts(function), strict=True

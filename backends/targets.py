@@ -8,7 +8,8 @@ from typing import Any
 from backends.chips import CHIPS
 from backends.schedule_choices import Choices
 from ir import mlir
-from ir.errors import UnknownTarget, UnsupportedByTarget, nearest
+from ir.errors import BadArgument, UnknownTarget, UnsupportedByTarget, nearest
+from ir.narrow import STORED
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,27 @@ class Target:
     name: str
     cuts: bool = False
     multiplies_bfloat16: bool = False
+
+    def require_weights(self, weights: str | None) -> None:
+        """Raise unless the target has weights of that name; None are the layer's own.
+
+        Raises `BadArgument` for a name that is none, and `UnsupportedByTarget`.
+        """
+        if weights is None:
+            return
+        if weights not in STORED:
+            known = list(STORED)
+            listed, close = " or ".join(known), nearest(str(weights), known)
+            reason = f"weights can be {listed}, or left out, not '{weights}'{close}"
+            raise BadArgument(reason=reason)
+        chip = CHIPS[self.name if self.cuts else "cpu"]
+        if weights not in chip.narrow:
+            has = [*chip.narrow, "bfloat16"]
+            fixes = [f"with weights='{name}'" for name in chip.narrow]
+            fix = f"compile {' or '.join((*fixes, 'without weights'))}"
+            reason = f"a {chip.title} multiplies by {' and '.join(has)} alone: {fix}"
+            what = f"a layer with {weights} weights"
+            raise UnsupportedByTarget(target=self.name, what=what, reason=reason)
 
     def schedule(self, module: mlir.Module, choices: Choices) -> None:
         """Put schedules on the kernel ops: what is chosen, and the target's defaults.

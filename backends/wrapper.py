@@ -1,9 +1,13 @@
 """The functions around a layer's statements: arguments, results, and the custom vjp."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ir import mlir
+from ir.errors import NoGradient
+from ir.narrow import SPOKEN
+from ir.op import attributes_of
 from ir.types import from_attribute
 
 Bodies = Mapping[str, tuple[list[str], list[str]]]
@@ -25,6 +29,8 @@ def wrapper_lines(
     }
     inputs = [f["moe.input"] for f in facts["forward"] if "moe.input" in f]
     made = [_forward("forward", facts, bodies, told, results)]
+    if "quantise" in functions:
+        return [*made, *_inference(layer, _stored(functions["quantise"]), inputs)]
     if "backward" not in functions:
         return [*made, _plain_layer(inputs)]
     made.append(_forward("forward_residuals", facts, bodies, told, results))
@@ -145,6 +151,39 @@ def _plain_layer(inputs: Sequence[str]) -> str:
         "The output, and losses and metrics by name.",
         [f"return forward(*vary_alike((params, {', '.join(inputs)})))"],
     )
+
+
+def _stored(quantise: mlir.OpView) -> str:
+    """What a user calls the dtype of matrices."""
+    ops = mlir.entry(quantise).operations
+    told = next(attributes_of(o) for o in ops if o.operation.name == "kernel.quantise")
+    return SPOKEN[told["stored"]]
+
+
+def _inference(layer: str, weights: str, inputs: Sequence[str]) -> list[str]:
+    """The layer without a gradient: asking for one raises what `NoGradient` says."""
+    listed = ", ".join(inputs)
+    why = NoGradient(layer=layer, weights=weights)
+    main = [
+        "@jax.custom_jvp",
+        f"def layer(params: Params, {_typed(inputs)}) -> tuple[jax.Array, Aux]:",
+        '    """The output, and losses and metrics by name; it has no gradient."""',
+        f"    return forward(*vary_alike((params, {listed})))",
+        "",
+        "",
+        "@layer.defjvp",
+        "def no_gradient(primals: Saved, tangents: Saved) -> Saved:",
+        "    raise TypeError(",
+        *(f'        "{line}"' for line in _broken(str(why))),
+        "    )",
+    ]
+    return ["\n".join(main)]
+
+
+def _broken(sentence: str) -> list[str]:
+    """A sentence as texts that fit a line, each but the last with its space."""
+    lines = textwrap.wrap(sentence, 74)
+    return [f"{line} " for line in lines[:-1]] + lines[-1:]
 
 
 def _differentiable(layer: str, inputs: Sequence[str]) -> list[str]:

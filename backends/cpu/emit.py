@@ -17,6 +17,7 @@ def emit(module: mlir.Module, target: str) -> str:
     """The source of the module; raises `UnsupportedByTarget` for what it cannot say."""
     modules = (
         _SHARED / "parameters.py",
+        _SHARED / "quantise.py",
         _SHARED / "mesh_axes.py",
         _KERNELS / "routing.py",
         _KERNELS / "row_plan.py",

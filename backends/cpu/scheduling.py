@@ -3,6 +3,7 @@
 from backends.cpu.schedule import default_schedule
 from backends.emission import grouped_matmuls
 from ir import mlir
+from ir.kernel import product_dtype
 from ir.op import attributes_of, operand_types
 from ir.types import to_attribute
 
@@ -28,20 +29,18 @@ def schedule_module(module: mlir.Module, multiplies_bfloat16: bool) -> None:
 
 
 def _of_bfloat16(op: mlir.OpView) -> bool:
-    """Whether all weights that an op multiplies are of bfloat16."""
-    _, *operands = operand_types(op)
-    kinds = attributes_of(op)["operands"]
-    return all(
-        tensor.dtype == "bfloat16"
-        for tensor, kind in zip(operands, kinds, strict=True)
-        if kind == "weight"
-    )
+    """Whether all products by weights are of bfloat16."""
+    return all(product_dtype(dot) == "bfloat16" for dot in _dots(op))
 
 
 def _by_columns(op: mlir.OpView) -> bool:
     """Whether all products are with transposed weights, and none sums over rows."""
     if "weight" in attributes_of(op)["results"]:
         return False
-    body = op.operation.regions[0].blocks[0].operations
-    dots = [inner for inner in body if inner.operation.name == "kernel.dot"]
+    dots = _dots(op)
     return bool(dots) and all(attributes_of(dot)["transposed"] for dot in dots)
+
+
+def _dots(op: mlir.OpView) -> list[mlir.OpView]:
+    body = op.operation.regions[0].blocks[0].operations
+    return [inner for inner in body if inner.operation.name == "kernel.dot"]

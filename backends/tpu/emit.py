@@ -7,8 +7,9 @@ from backends import emission
 from backends.chips import CHIPS
 from backends.emission import Family, grouped_matmuls, routing_constants, settle
 from backends.tpu.functions import TpuFunction
+from backends.tpu.narrow import narrow_way
 from backends.tpu.schedule import cores, vmem_limit
-from backends.tpu.storage import compute_dtype
+from backends.tpu.storage import compute_dtype, matrix_dtype
 from ir import mlir
 from ir.op import attributes_of
 
@@ -24,6 +25,7 @@ def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
     """
     modules = (
         _SHARED / "parameters.py",
+        _SHARED / "quantise.py",
         _SHARED / "mesh_axes.py",
         _ROUTING / "routing.py",
         _KERNELS / "row_plan.py",
@@ -54,6 +56,7 @@ def _constants(module: mlir.Module, chip: str) -> dict[str, Any]:
         "VMEM_LIMIT": vmem_limit(told_chip),
         "CORES": cores(told_chip),
         "COMPUTE_DTYPE": compute,
+        "NARROW": narrow_way(matrix_dtype(module.operation), compute, told_chip),
     }
     for op in mlir.walk(module.body):
         routing_constants(chip, op, found)

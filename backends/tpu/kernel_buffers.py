@@ -9,6 +9,7 @@ from typing import Any
 
 from backends.chips import Chip
 from backends.tpu.buffers import LANES, Buffer, whole
+from backends.tpu.narrow import narrow_way
 from backends.tpu.operands import rows_operands, sums_operands
 from backends.tpu.piece import Piece, width
 from backends.tpu.schedule import blocks_of, cores
@@ -123,6 +124,22 @@ def rows_buffers(
             yield Buffer("sums", "vmem", size, "float32", fields=named)
     yield from map(space.fetched, read.tokens)
     yield _COMPILERS
+
+
+def wide_buffers(
+    piece: Piece, schedule: Schedule, compute: str, chip: Chip
+) -> Iterator[Buffer]:
+    """Weights of one byte as products take them, where blocks are converted ahead."""
+    for right, turned in zip(piece.rights, piece.transposed, strict=True):
+        stored = _weights(piece, right, turned, blocks_of(schedule))
+        if narrow_way(stored.dtype, compute, chip) == "by block":
+            yield Buffer(
+                "converted weights",
+                "vmem",
+                stored.shape,
+                compute,
+                fields=stored.fields,
+            )
 
 
 def sums_buffers(

@@ -11,6 +11,7 @@ from backends.tpu.kernel_buffers import (
     combine_buffers,
     rows_buffers,
     sums_buffers,
+    wide_buffers,
 )
 from backends.tpu.operands import rows_operands, sums_operands
 from backends.tpu.piece import Piece, take_apart, width
@@ -93,8 +94,10 @@ class KernelOp:
             return list(combine_buffers(self.op, schedule, self.compute, chip))
         if self.piece is None or self.kind == "row_maps":
             return []
-        make = rows_buffers if self.kind == "grouped_rows" else sums_buffers
-        return list(make(self.op, self.piece, schedule, self.compute))
+        if self.kind == "grouped_sums":
+            return list(sums_buffers(self.op, self.piece, schedule, self.compute))
+        wide = wide_buffers(self.piece, schedule, self.compute, chip)
+        return [*rows_buffers(self.op, self.piece, schedule, self.compute), *wide]
 
 
 def grouped_kernels(module: mlir.Module) -> list[KernelOp]:

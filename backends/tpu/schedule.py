@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from backends.chips import Chip
+from backends.tpu.narrow import SLOW
 
 LANES = 128
 LEAST_ROWS = 16  # two rows of bfloat16 share a sublane of 8
@@ -70,6 +71,13 @@ class Work:
     results: int = 0
     packed: bool = False  # results are words, made of pairs of columns
     token_side: int = 0  # 0: as wide as `first`, 1: as `second`
+    biases: int = 0  # of a column, for every expert
+    narrow: bool = False  # matrices are stored in one byte an element
+
+    @property
+    def matrix_bytes(self) -> int:
+        """Bytes of a stored element of the matrices."""
+        return 1 if self.narrow else self.operand_bytes
 
 
 def tile_choices(rows: int, experts: int) -> list[int]:
@@ -171,7 +179,8 @@ def hbm_bytes(work: Work, tile: int, blocks: Blocks) -> int:
         return gather + read + result
     read = seconds * work.first * (fetched * work.tokens + moved * work.inner)
     once = moved * (work.columns + work.results) * work.second
-    matrix = work.products * work.operand_bytes * work.first * work.second
+    once += work.biases * work.experts * work.second
+    matrix = work.products * work.matrix_bytes * work.first * work.second
     return gather + read + once + matrix * (work.experts if firsts == 1 else tiles)
 
 
@@ -187,7 +196,15 @@ def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
     steps = tiles_of(work, tile) * cut
     times = needed / flops, hbm_bytes(work, tile, blocks) / bandwidth
     busy = max(times) + EXPOSED * min(times)
+    if work.narrow and chip.name in SLOW:
+        busy += widened(work, tile, blocks) / SLOW[chip.name]
     return busy + steps * STEP_SECONDS / cores(chip)
+
+
+def widened(work: Work, tile: int, blocks: Blocks) -> int:
+    """Elements of matrices that a kernel converts by block: of every one that comes."""
+    times = work.experts if blocks.first == work.first else tiles_of(work, tile)
+    return work.products * work.first * work.second * times
 
 
 def ranked(work: Work, tile: int, chip: Chip) -> list[Blocks]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from backends.tpu.schedule import LANES
 from ir import mlir
+from ir.kernel import product_dtype
 from ir.mlir import Value
 from ir.op import attributes_of, operand_types
 from ir.types import Tensor, from_mlir
@@ -20,19 +21,23 @@ BYTES: Mapping[str, int] = {
     "uint32": 4,
     "bfloat16": 2,
     "float16": 2,
+    "int8": 1,
+    "float8_e4m3fn": 1,
 }
 
 
 def compute_dtype(module: mlir.Operation) -> str:
-    """The dtype of the experts' matrices: a layer has one; float32 without any."""
-    for op in mlir.walk(module.regions[0].blocks[0]):
-        if op.operation.name != "kernel.grouped_matmul":
-            continue
-        pairs = zip(attributes_of(op)["operands"], operand_types(op)[1:], strict=True)
-        for kind, tensor in pairs:
-            if kind == "weight" and len(tensor.shape) == 3:
-                return tensor.dtype
-    return "float32"
+    """What products by experts' matrices round to: a layer has one; else float32."""
+    ops = mlir.walk(module.regions[0].blocks[0])
+    dots = (op for op in ops if op.operation.name == "kernel.dot")
+    return next(map(product_dtype, dots), "float32")
+
+
+def matrix_dtype(module: mlir.Operation) -> str:
+    """What experts' matrices are stored in: a layer has one; else float32."""
+    ops = mlir.walk(module.regions[0].blocks[0])
+    dots = (op for op in ops if op.operation.name == "kernel.dot")
+    return next((operand_types(dot)[1].dtype for dot in dots), "float32")
 
 
 def stored_dtype(kind: Tensor, compute: str) -> str:

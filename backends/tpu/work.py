@@ -1,10 +1,12 @@
 """What the kernel of a piece does, in numbers, for the model of its time."""
 
+from backends.tpu.operands import rows_operands
 from backends.tpu.piece import Piece, width
 from backends.tpu.schedule import LANES, Work
-from backends.tpu.storage import is_combined, stored_bytes, stored_dtype
+from backends.tpu.storage import BYTES, is_combined, stored_bytes, stored_dtype
 from ir import mlir
 from ir.mlir import Value
+from ir.narrow import is_narrow
 from ir.op import attributes_of, result_types
 from ir.types import from_mlir
 
@@ -39,6 +41,7 @@ def work_of(op: mlir.OpView, piece: Piece, compute: str) -> Work:
         )
     inner = piece.wide(piece.read_by(piece.lefts))
     columns = piece.wide(piece.read_by(piece.results))
+    biases = rows_operands(piece, fetches=False).biases
     made = [stored_dtype(kind, compute) for kind in result_types(op)]
     return Work(
         "rows",
@@ -53,6 +56,8 @@ def work_of(op: mlir.OpView, piece: Piece, compute: str) -> Work:
         columns=element(columns, tokens=True) + element(columns, tokens=False),
         results=sum(2 if dtype == "bfloat16" else 4 for dtype in made),
         packed=packs(op, compute),
+        biases=sum(BYTES[from_mlir(bias.type).dtype] for bias in biases),
+        narrow=is_narrow(from_mlir(piece.rights[0].type).dtype),
     )
 
 

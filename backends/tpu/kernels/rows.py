@@ -7,6 +7,7 @@ width); only the tiles that have rows are run, and of those only the rows.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,10 @@ from backends.tpu.kernels.words import from_words, pack
 
 VMEM_LIMIT = 16 * 2**20  # bytes that a kernel may take
 INTERPRET = False  # run as plain XLA code, on any machine
+COMPUTE_DTYPE = jnp.bfloat16  # what operands of products are rounded to
+# How matrices of one byte an element are multiplied: "" for others; "direct", as they
+# are; converted "by chunk", in every product; "by block", once, in memory of their own.
+NARROW = ""
 CORES = 1  # TensorCores that share a device; each takes a share of the tiles
 
 Arrays = tuple[jax.Array, ...]
@@ -63,6 +68,7 @@ class Refs(NamedTuple):
     biases: Any
     results: Any
     sums: Any  # float32 [TILE_ROWS, columns], where the inner width is cut
+    wide: Any  # blocks of weights in COMPUTE_DTYPE, where those are narrower
     buffers: Any  # [2, TILE_ROWS, W], one for each of `tokens`
     arrived: Any  # their semaphores
 
@@ -96,6 +102,7 @@ def grouped_rows(
         *map(len, fetched),
         len(results),
         0 if whole else len(transposed),
+        len(transposed) if NARROW == "by block" else 0,
         *(fetching,) * 2,
     )
 
@@ -119,6 +126,14 @@ def grouped_rows(
             )
         ]
 
+        matrices = refs.weights
+        if NARROW == "by block":
+            matrices = refs.wide
+            before = expert[jnp.maximum(tile - 1, 0)]
+            pl.when((m == 0) | (expert[tile] != before) | (not whole))(
+                partial(widen, refs.weights, refs.wide)
+            )
+
         def chunk(number: jax.Array, size: int) -> None:
             at = rows_at(number, size)
             numbers = tuple(
@@ -130,7 +145,7 @@ def grouped_rows(
             products = tuple(
                 block_product(left, weight[0], turned)
                 for left, weight, turned in zip(
-                    lefts, refs.weights, transposed, strict=True
+                    lefts, matrices, transposed, strict=True
                 )
             )
             if whole:
@@ -160,7 +175,7 @@ def grouped_rows(
             grid=grid,
             in_specs=in_blocks(fetched, transposed, tile_inner, tile_columns),
             out_specs=[out_block(*result, tile_columns) for result in results],
-            scratch_shapes=scratch(fetched, 0 if whole else len(transposed), blocks),
+            scratch_shapes=scratch(fetched, transposed, whole, blocks),
         ),
         out_shape=[
             result_type(out_shape(plan, *result, grid[1]), result[1], *operands)
@@ -191,13 +206,24 @@ def tile_of(core: jax.Array, m: jax.Array, told: Any) -> jax.Array:
 
 def block_product(left: jax.Array, weight: jax.Array, turned: bool) -> jax.Array:
     """float32 [rows, columns]: a block of rows by a block of weights."""
+    dtype = weight.dtype
+    if NARROW:
+        dtype = COMPUTE_DTYPE
+    if NARROW == "by chunk":
+        weight = weight.astype(dtype)
     return lax.dot_general(
-        left.astype(weight.dtype),
+        left.astype(dtype),
         weight,
         (((1,), (1 if turned else 0,)), ((), ())),
-        precision=precision(weight.dtype),
+        precision=precision(dtype),
         preferred_element_type=jnp.float32,
     )
+
+
+def widen(weights: Any, wide: Any) -> None:
+    """Convert the blocks of weights that just came."""
+    for narrow, out in zip(weights, wide, strict=True):
+        out[...] = narrow[...].astype(out.dtype)
 
 
 def precision(dtype: Any) -> lax.Precision | None:
@@ -281,10 +307,20 @@ def out_shape(plan: RowPlan, width: int, dtype: Any, cuts: int) -> tuple[int, ..
     return (places, width // 2 if dtype == jnp.uint32 else width)
 
 
-def scratch(fetched: Fetched, sums: int, blocks: tuple[int, int]) -> list[Any]:
-    """Sums, where the inner width is cut, and buffers for fetched rows."""
+def scratch(
+    fetched: Fetched, transposed: tuple[bool, ...], whole: bool, blocks: tuple[int, int]
+) -> list[Any]:
+    """Sums, where the inner width is cut, widened weights, buffers of fetched rows."""
+    sums = () if whole else transposed
+    wide: tuple[bool, ...] = ()
+    if NARROW == "by block":
+        wide = transposed
     return [
-        *(pltpu.VMEM((TILE_ROWS, blocks[1]), jnp.float32) for _ in range(sums)),
+        *(pltpu.VMEM((TILE_ROWS, blocks[1]), jnp.float32) for _ in sums),
+        *(
+            pltpu.VMEM((1, *(blocks[::-1] if turned else blocks)), COMPUTE_DTYPE)
+            for turned in wide
+        ),
         *(pltpu.VMEM((2, TILE_ROWS, t.shape[1]), t.dtype) for t in fetched.tokens),
         *(pltpu.SemaphoreType.DMA((2,)) for _ in fetched.tokens),
     ]

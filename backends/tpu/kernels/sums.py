@@ -25,6 +25,7 @@ from backends.tpu.kernels.copies import fetch_ahead
 from backends.tpu.kernels.result_type import result_type
 from backends.tpu.kernels.row_plan import CHOICES, EXPERTS, TILE_ROWS, RowPlan
 from backends.tpu.kernels.rows import (
+    COMPUTE_DTYPE,
     INTERPRET,
     VMEM_LIMIT,
     grouped_refs,
@@ -32,8 +33,6 @@ from backends.tpu.kernels.rows import (
     read,
 )
 from backends.tpu.kernels.words import from_words
-
-COMPUTE_DTYPE = jnp.bfloat16  # what the operands are rounded to
 
 Arrays = tuple[jax.Array, ...]
 # (blocks of rows, numbers per row) -> one operand [rows, width of a block].
