@@ -15,8 +15,10 @@ from typing import Any
 
 from tabulate import tabulate
 
+from backends.chips import CHIPS as TABLE
 from backends.targets import TARGETS
 from backends.tpu.compile import Argument, Job, Outcome, compile_many
+from ir.narrow import STORED
 from moegen.compiler import compile
 from moegen.layers import SHIPPED, find_layer
 from moegen.operator import Op
@@ -95,19 +97,28 @@ def whole(op: Op) -> str:
 
 
 def outcomes(
-    chosen: list[Shape], chips: list[str], folder: Path, cache: Path | None
+    chosen: list[Shape],
+    chips: list[str],
+    folder: Path,
+    cache: Path | None,
+    weights: str | None = None,
 ) -> Iterator[tuple[Shape, str, str, Outcome]]:
-    """Every shape, chip and function, with what libtpu said, in bfloat16."""
+    """Every shape, chip and function, with what libtpu said, in bfloat16.
+
+    With `weights` of one byte there is no training.
+    """
     jobs, labels = [], []
     for number, shape in enumerate(chosen):
         for chip in chips:
             layer = find_layer(shape.layer)
-            op = compile(layer, chip, "bfloat16", folder, **shape.sizes)
+            op = compile(
+                layer, chip, "bfloat16", folder, weights=weights, **shape.sizes
+            )
             path = folder / f"{shape.layer}_{number}_{chip}.py"
             path.write_text(whole(op), encoding="utf-8")
             held = [f.tensor for f in op.inputs.values()] + [*op.parameters.values()]
             arguments = tuple(Argument(t.dtype, tuple(t.shape)) for t in held)
-            for function in FUNCTIONS:
+            for function in FUNCTIONS[:1] if weights else FUNCTIONS:
                 name = chip.removeprefix("tpu-")
                 jobs.append(Job(name, str(path), function, arguments))
                 labels.append((shape, chip, function.removeprefix("whole_")))
@@ -116,18 +127,27 @@ def outcomes(
         yield *label, outcome
 
 
+def having(weights: str | None) -> list[str]:
+    """The chips that have weights of that name; all without one."""
+    return [c for c in CHIPS if weights is None or weights in TABLE[c].narrow]
+
+
 def main(arguments: list[str]) -> int:
     """Print a table, or JSON; 1 if a program was refused."""
     parser = argparse.ArgumentParser(prog="python -m bench.ahead", description=__doc__)
     parser.add_argument("--chip", action="append", choices=CHIPS, help="only this one")
     parser.add_argument("--only", default="", help="shapes whose name contains this")
     parser.add_argument("--cache", type=Path, help="a folder of outcomes to keep")
+    parser.add_argument(
+        "--weights", choices=STORED, help="of one byte, on the chips that have them"
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     chosen = [shape for shape in shapes() if given.only in shape.name]
     with TemporaryDirectory() as folder:
-        chips = given.chip or list(CHIPS)
-        found = list(outcomes(chosen, chips, Path(folder), given.cache))
+        chips = given.chip or having(given.weights)
+        cache, weights = given.cache, given.weights
+        found = list(outcomes(chosen, chips, Path(folder), cache, weights))
     rows = [
         {"shape": s.name, "chip": chip, "function": name} | _told(outcome)
         for s, chip, name, outcome in found

@@ -2,6 +2,8 @@
 
 trace -> canonicalize -> derive-backward -> canonicalize -> fuse -> canonicalize
       [-> cut -> canonicalize] -> schedule -> emit -> load
+
+For inference with weights of one byte, quantise stands in derive-backward's place.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,6 +45,7 @@ def compile(
     on_stage: Seen | None = None,
     interpret: bool = False,
     schedule: Choices | None = None,
+    weights: str | None = None,
     **sizes: Any,
 ) -> Op:
     """Compile a layer for a target at the given sizes.
@@ -51,10 +54,13 @@ def compile(
     folder of emitted modules; `on_stage(name, module)` sees the IR after each stage.
     With `interpret` an accelerator's module runs on any machine, slowly. `schedule`
     sets fields of kernels' schedules, {"grouped_rows.tile_rows": 256}; the rest follows
-    from the target's model. Raises a `LayerError` at the user's line, `UnknownTarget`,
+    from the target's model. `weights` "int8" or "fp8" stores matrices in one byte an
+    element, for inference: see `Op.quantise`; the op has no gradient then. Raises a
+    `LayerError` at the user's line, `UnknownTarget`, `UnsupportedByTarget`,
     `UnknownScheduleField`, `CacheUnusable`.
     """
     chosen = find_target(target)
+    chosen.require_weights(weights)
     stages: dict[str, str] = {}
 
     def see(name: str, module: mlir.Module) -> None:
@@ -67,27 +73,37 @@ def compile(
         module = trace(layer, dtype, **sizes)
     verify(module, "after trace")
     see("trace", module)
-    module = lower(module, chosen, see, schedule or {})
+    module = lower(module, chosen, see, schedule or {}, weights)
     source = chosen.emit(module, interpret)
     path = store(source, mlir.string(module.operation, "sym_name"), cache)
-    return Op(module, stages, source, path, load(path), chosen.name)
+    return Op(module, stages, source, path, load(path), chosen.name, weights)
 
 
 def lower(
-    module: mlir.Module, target: Target, see: Seen, choices: Choices = NO_CHOICES
+    module: mlir.Module,
+    target: Target,
+    see: Seen,
+    choices: Choices = NO_CHOICES,
+    weights: str | None = None,
 ) -> mlir.Module:
-    """Run the passes for a target."""
-    own = {"target": target.name, "choices": write_choices(choices)}
+    """Run the passes for a target; with `weights` as int8 or fp8, for inference."""
+    options = {
+        "schedule": {"target": target.name, "choices": write_choices(choices)},
+        "quantise": {"dtype": str(weights)},
+    }
     passes = [
-        make_pass(name, own if name == "schedule" else {}, ALL_PASSES)
-        for name in order_for(target)
+        make_pass(name, options.get(name, {}), ALL_PASSES)
+        for name in order_for(target, weights)
     ]
     return run_passes(module, passes, see)
 
 
-def order_for(target: Target) -> tuple[str, ...]:
-    """The passes for a target, in order."""
-    return (*ORDER[:-1], *CUT, ORDER[-1]) if target.cuts else ORDER
+def order_for(target: Target, weights: str | None = None) -> tuple[str, ...]:
+    """The passes for a target, in order: weights of one byte have no backward."""
+    order = (*ORDER[:-1], *CUT, ORDER[-1]) if target.cuts else ORDER
+    if weights is None:
+        return order
+    return tuple("quantise" if p == "derive-backward" else p for p in order)
 
 
 def _numbered(name: str, stages: Mapping[str, str]) -> str:

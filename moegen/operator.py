@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ir import mlir
-from ir.errors import InputMismatch, MissingInput
+from ir.errors import BadArgument, InputMismatch, MissingInput
 from ir.types import Tensor, from_attribute, from_mlir
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Op:
     """A layer compiled for one target.
 
     `stages` holds the IR after each pass, `source` the emitted module, `path` its file.
+    `weights` is "int8" or "fp8" where matrices are stored in one byte an element.
     """
 
     module: mlir.Module
@@ -43,6 +44,7 @@ class Op:
     path: Path
     loaded: ModuleType
     target: str
+    weights: str | None = None
 
     @property
     def name(self) -> str:
@@ -94,8 +96,43 @@ class Op:
         return report(self.module)
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh parameters, a plain dict of arrays."""
-        return cast(Params, self.loaded.init(key))
+        """Fresh parameters, a plain dict of arrays, as the op takes them."""
+        made = cast(Params, self.loaded.init(key))
+        return self.quantise(made) if self.weights else made
+
+    def quantise(self, params: Params) -> Params:
+        """Float parameters, as of the layer without `weights`, as this op takes them.
+
+        Each matrix `w` that products read becomes int8 or float8_e4m3fn, and beside it
+        stands `w_scale`, float32, one number for each expert and output channel: the
+        channel's largest |w| divided by 127 (int8) or 448 (fp8). Stored is w / scale in
+        float32, rounded to the nearest number of the dtype, ties to even; int8 is
+        symmetric, -127 to 127. A channel of zeros has the scale 0. Routers, biases and
+        whatever else is no matrix of a product stay as they are. Matrices may be of any
+        floating point. Raises `BadArgument`, `MissingInput`, `InputMismatch`.
+        """
+        if self.weights is None:
+            reason = (
+                f"the layer '{self.name}' takes its parameters as they are: compile it "
+                "with weights='int8' or weights='fp8' to store them in one byte"
+            )
+            raise BadArgument(reason=reason)
+        for name, kind in self._float_parameters().items():
+            given = params.get(name)
+            if given is None:
+                fix = "pass the parameters of the layer compiled without weights"
+                raise MissingInput(layer=self.name, name=name, kind=str(kind), fix=fix)
+            if jnp.issubdtype(jnp.result_type(given), jnp.floating):
+                kind = kind.with_dtype(str(jnp.result_type(given)))
+            self._check("parameter", name, given, kind)
+        return cast(Params, self.loaded.quantise(params))
+
+    def _float_parameters(self) -> dict[str, Tensor]:
+        """What `quantise` takes."""
+        block = mlir.entry(mlir.functions(self.module)["quantise"])
+        facts = map(from_attribute, mlir.argument_facts(block.owner))
+        pairs = zip(facts, block.arguments, strict=True)
+        return {told["moe.param"]: from_mlir(a.type) for told, a in pairs}
 
     def __call__(
         self,
@@ -158,6 +195,7 @@ class Op:
         for name, kind in self.parameters.items():
             if name not in params:
                 fix = "use what op.init(key) returns"
+                fix += ", or op.quantise(params)" if self.weights else ""
                 raise MissingInput(layer=self.name, name=name, kind=str(kind), fix=fix)
             self._check("parameter", name, params[name], kind)
 
@@ -171,5 +209,6 @@ class Op:
             layer=self.name,
             expected=Tensor(kind.shape, kind.dtype),
             got=Tensor(tuple(shape), dtype),
-            fix="recompile with other sizes or dtype, or convert the array",
+            fix="recompile with other sizes or dtype, or convert the array"
+            + (" (op.quantise converts float parameters)" if self.weights else ""),
         )

@@ -42,14 +42,18 @@ def unusable(op: Op, routing: Routing) -> str:
 
 
 def draw_params(op: Op, seed: int) -> dict[str, Array]:
-    """Parameters as initialised; what starts as a constant gets noise of its own."""
+    """Parameters as initialised; what starts as a constant gets noise of its own.
+
+    Those of a layer compiled with weights of one byte are the floats that they are of.
+    """
     random = np.random.default_rng(seed)
-    made = {name: np.asarray(a) for name, a in op.init(jax.random.key(seed)).items()}
+    drawn = op.loaded.init(jax.random.key(seed))
+    made = {name: np.asarray(array) for name, array in drawn.items()}
     for name, array in made.items():
         if np.unique(array).size == 1 and array.size > 1:
             noise = 0.05 * random.standard_normal(array.shape)
             made[name] = (array.astype(np.float64) + noise).astype(array.dtype)
-    return {name: made[name] for name in op.parameters}
+    return made
 
 
 def draw_inputs(

@@ -14,6 +14,7 @@ from ir.errors import LayerError
 from ir.op import operand_types
 from moegen.check import oracle
 from moegen.check.compare import BOUNDS, Finding, compare, holds
+from moegen.check.inference import inference_findings, inference_program
 from moegen.check.inputs import (
     Given,
     choices_of,
@@ -64,6 +65,7 @@ class _Compiled:
     dtype: str
     cache: Path | None
     interpret: bool
+    weights: str | None
     made: dict[str, tuple[Op, Program]] = field(default_factory=dict)
 
     def at(self, sizes: Mapping[str, Any]) -> tuple[Op, Program]:
@@ -75,9 +77,12 @@ class _Compiled:
                 self.dtype,
                 self.cache,
                 interpret=self.interpret,
+                weights=self.weights,
                 **sizes,
             )
-            self.made[key] = (op, jax.jit(_program(op)))
+            inference = op.weights is not None
+            run = inference_program(op) if inference else jax.jit(_program(op))
+            self.made[key] = (op, run)
         return self.made[key]
 
 
@@ -91,15 +96,18 @@ def check(
     reruns: int = 100,
     cache: Path | None = None,
     interpret: bool = False,
+    weights: str | None = None,
 ) -> list[Case]:
     """Compare a layer with the oracle under each routing; `sizes` win over small ones.
 
-    With `interpret` an accelerator's module runs on this machine, slowly.
+    With `interpret` an accelerator's module runs on this machine, slowly. With
+    `weights` of one byte there are no gradients, and the truth is what the weights are
+    worth then; see `moegen.check.inference`.
     The first routing that applies also proves the oracle's gradient by finite
     differences, runs `forward` alone, and is rerun `reruns` times, bit for bit.
     """
     facts = (layer, target, dtype, sizes or {}, routings, seed, reruns, cache)
-    return list(check_each(*facts, interpret))
+    return list(check_each(*facts, interpret, weights))
 
 
 def check_each(
@@ -112,10 +120,11 @@ def check_each(
     reruns: int,
     cache: Path | None,
     interpret: bool = False,
+    weights: str | None = None,
 ) -> Iterator[Case]:
     """`check`, one case at a time."""
     signature = read_signature(layer, sizes)
-    compiled = _Compiled(layer, target, dtype, cache, interpret)
+    compiled = _Compiled(layer, target, dtype, cache, interpret, weights)
     main = True
     for name in routings:
         routing = ROUTINGS[name]
@@ -208,6 +217,9 @@ def _run(
     op: Op, program: Program, routing: Routing, dtype: str, seed: int, reruns: int
 ) -> list[Finding]:
     given, truth = settle(op, routing, dtype, seed)
+    if op.weights is not None:
+        found = inference_findings(op, program, given, truth, dtype, reruns)
+        return [*found[1], *_exact(op, found[0], given)]
     cotangents = _cotangents(op, truth, seed)
     gradients = oracle.gradients(op, given, cotangents)
     arguments = (dict(given.params), dict(given.inputs), _as_tree(cotangents))

@@ -75,6 +75,7 @@ def _cases(arguments: argparse.Namespace) -> "list[Case]":
             arguments.reruns,
             arguments.cache,
             arguments.interpret,
+            arguments.weights,
         ):
             found.append(case)
             if sys.stderr.isatty():

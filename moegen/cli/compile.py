@@ -41,7 +41,7 @@ def register(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compile, and say where the module lies."""
-    wanted = _wanted(arguments.print_after)
+    wanted = _wanted(arguments)
     stages = _Stages(arguments, wanted)
     op = compile_layer(arguments, stages.see)
     path = op.path
@@ -84,13 +84,16 @@ class _Stages:
                 print(f"// {number:02} after {name}\n{text}")
 
 
-def _wanted(name: str | None) -> frozenset[str]:
-    """The passes to print after; raises `UnknownPass`."""
+def _wanted(arguments: argparse.Namespace) -> frozenset[str]:
+    """The passes to print after; raises `UnknownPass`, `UnknownTarget`."""
+    name: str | None = arguments.print_after
     if name is None:
         return frozenset()
-    from moegen.compiler import ORDER
+    from backends.targets import find_target
+    from moegen.compiler import order_for
 
-    known = list(dict.fromkeys(("trace", *ORDER)))
+    order = order_for(find_target(arguments.target), arguments.weights)
+    known = list(dict.fromkeys(("trace", *order)))
     if name == "all":
         return frozenset(known)
     if name not in known:
@@ -104,6 +107,7 @@ def _document(op: "Op", path: Path, size: int, stages: _Stages) -> dict[str, Any
         "layer": op.name,
         "target": op.target,
         "dtype": stages.arguments.dtype,
+        "weights": op.weights,
         "sizes": op.sizes,
         "module": str(path),
         "bytes": size,

@@ -7,17 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 from backends.schedule_choices import read_choice
 from ir.errors import BadArgument
+from ir.narrow import STORED
 
 if TYPE_CHECKING:
     from moegen.operator import Op
 
 DTYPES = ("float32", "bfloat16")
 # Names that `moegen.compile` keeps for itself.
-_TAKEN = ("layer", "target", "dtype", "cache", "on_stage", "interpret", "schedule")
+_TAKEN = (
+    "layer",
+    "target",
+    "dtype",
+    "cache",
+    "on_stage",
+    "interpret",
+    "schedule",
+    "weights",
+)
 
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
-    """Add LAYER, --target, --dtype, --set and --cache."""
+    """Add LAYER, --target, --dtype, --weights, --set and --cache."""
     parser.add_argument(
         "layer", metavar="LAYER", help="a layer that ships (glam), or FILE.py:FUNCTION"
     )
@@ -29,6 +39,11 @@ def add_layer_options(parser: argparse.ArgumentParser) -> None:
         choices=DTYPES,
         default="float32",
         help="of activations and of parameters that name none (default: float32)",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=tuple(STORED),
+        help="store matrices in one byte an element, for inference: no gradients",
     )
     parser.add_argument(
         "--set",
@@ -86,6 +101,7 @@ def compile_layer(
         arguments.cache,
         on_stage,
         schedule=dict(map(read_choice, arguments.schedule)),
+        weights=arguments.weights,
         **sizes,
     )
 
