@@ -80,14 +80,14 @@ def _train(arguments: argparse.Namespace, settings: "Settings") -> int:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     if arguments.devices is not None:
         jax.config.update("jax_num_cpu_devices", arguments.devices)
-    if arguments.coordinator is not None:
-        from glam.train.parallel import join
-
-        join(arguments.coordinator, arguments.processes, arguments.process)
+    from glam.train.native_output import standard_output_closed
+    from glam.train.parallel import join
     from glam.train.session import train
     from glam.train.stop import StopRequest
 
-    with StopRequest() as stop:
+    with StopRequest() as stop, standard_output_closed():
+        if arguments.coordinator is not None:
+            join(arguments.coordinator, arguments.processes, arguments.process)
         outcome = train(settings, stop)
     if not arguments.process:
         _tell(arguments, settings, outcome)

@@ -48,7 +48,8 @@ def init(config: Config, key: jax.Array) -> Params:
     keys = jax.random.split(blocks, config.blocks)
     return {
         "embedding": embedding,
-        "blocks": jax.vmap(partial(_block, config))(keys),
+        # XLA compiles random numbers much faster in a loop than batched.
+        "blocks": jax.lax.map(partial(_block, config), keys),
         "final_norm": jnp.ones(config.model, dtype),
     }
 

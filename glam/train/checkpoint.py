@@ -23,6 +23,7 @@ from glam.train.checksums import Damaged, seal, sync_folder, verify
 from ir.errors import BadArgument
 
 Arrays = Mapping[str, Any]
+Tell = Callable[[str], None]
 
 _ARRAYS, _RECORD = "arrays", "run.json"
 _UNFINISHED, _REFUSED = ".unfinished", ".refused"
@@ -53,13 +54,10 @@ class Store:
 
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        names = (path.name for path in self.folder.iterdir() if path.is_dir())
-        return sorted(int(name) for name in names if name.isdecimal())
+        return steps_in(self.folder)
 
     def path(self, step: int) -> Path:
-        return self.folder / f"{step:08d}"
+        return path_of(self.folder, step)
 
     def save(self, step: int, arrays: Arrays, record: Mapping[str, Any]) -> None:
         """Start to write a checkpoint; returns when `arrays` may be given away.
@@ -100,40 +98,21 @@ class Store:
         finally:
             self._writer.close()
 
-    def newest(self, before: int | None, tell: Callable[[str], None]) -> int | None:
+    def newest(self, before: int | None, tell: Tell) -> int | None:
         """The step of the newest sound checkpoint of at most `before` steps.
 
         Each damaged one that it meets is told by name and put aside as NAME.refused.
         """
         self.wait()
-        for step in reversed(self.steps()):
-            if before is not None and step > before:
-                continue
-            try:
-                verify(self.path(step))
-            except Damaged as damage:
-                aside = self._put_aside(self.path(step))
-                tell(
-                    f"the checkpoint {self.path(step)} is refused: {damage}; it is "
-                    f"now {aside.name}, and the one before it is used"
-                )
-                continue
-            return step
-        return None
 
-    def read(self, step: int) -> Checkpoint:
-        """What is told of a checkpoint, without its arrays."""
-        path = self.path(step)
-        record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
-        return Checkpoint(step, path, record)
+        def refuse(path: Path, damage: Damaged) -> None:
+            aside = self._put_aside(path)
+            tell(
+                f"the checkpoint {path} is refused: {damage}; it is now {aside.name}, "
+                "and the one before it is used"
+            )
 
-    def restore(self, checkpoint: Checkpoint, like: Arrays) -> dict[str, Any]:
-        """Its arrays with the shapes, dtypes and shardings of `like`, by name.
-
-        The devices may be others than those that saved. Raises `BadArgument` where
-        the arrays are not those of `like`.
-        """
-        return restore(checkpoint, like)
+        return newest_sound(self.folder, before, refuse)
 
     def drop_after(self, step: int) -> None:
         """Delete the checkpoints that are newer than `step`."""
@@ -208,10 +187,55 @@ def _writer() -> Any:
     return ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
 
 
-def restore(checkpoint: Checkpoint, like: Arrays) -> dict[str, Any]:
-    """See `Store.restore`."""
+def steps_in(folder: Path) -> list[int]:
+    """The steps of the complete checkpoints in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    names = (path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return folder / f"{step:08d}"
+
+
+def newest_sound(
+    folder: Path, before: int | None, refuse: Callable[[Path, Damaged], None]
+) -> int | None:
+    """The newest step, of at most `before`, whose checkpoint is as it was written.
+
+    Calls `refuse` for each damaged one that it meets.
+    """
+    for step in reversed(steps_in(folder)):
+        if before is not None and step > before:
+            continue
+        path = path_of(folder, step)
+        try:
+            verify(path)
+        except Damaged as damage:
+            refuse(path, damage)
+            continue
+        return step
+    return None
+
+
+def read_checkpoint(folder: Path, step: int) -> Checkpoint:
+    """What is told of a checkpoint, without its arrays."""
+    path = path_of(folder, step)
+    record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
+    return Checkpoint(step, path, record)
+
+
+def restore(checkpoint: Checkpoint, like: Arrays, part: bool = False) -> dict[str, Any]:
+    """Its arrays with the shapes, dtypes and shardings of `like`, by name.
+
+    The devices may be others than those that saved. With `part` the checkpoint may
+    hold more arrays. Raises `BadArgument` where the arrays are not those of `like`.
+    """
     there, here = checkpoint.record["arrays"], described(like)
-    for name in sorted(there.keys() | here.keys()):
+    names = here.keys() if part else there.keys() | here.keys()
+    for name in sorted(names):
         if there.get(name) != here.get(name):
             was, now = (_told(facts.get(name)) for facts in (there, here))
             raise BadArgument(
@@ -220,14 +244,13 @@ def restore(checkpoint: Checkpoint, like: Arrays) -> dict[str, Any]:
                 "it was made with, or another folder"
             )
     like = dict(like)
+    arguments = ocp.args.PyTreeRestore(
+        item=like,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(like),
+        partial_restore=part,
+    )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        found: dict[str, Any] = reader.restore(
-            checkpoint.path / _ARRAYS,
-            args=ocp.args.PyTreeRestore(
-                item=like,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(like),
-            ),
-        )
+        found: dict[str, Any] = reader.restore(checkpoint.path / _ARRAYS, arguments)
     return found
 
 

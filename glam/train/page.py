@@ -8,10 +8,9 @@ from statistics import median
 from typing import Any
 
 from glam.train.curves import Lines, curves
+from glam.train.folder import RECORD, SETTINGS
 from glam.train.record import read
 from ir.errors import BadArgument
-
-RECORD, SETTINGS = "metrics.jsonl", "settings.json"
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2733; background: #fff;

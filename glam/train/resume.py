@@ -6,7 +6,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from glam.train.checkpoint import Checkpoint, Store
+from glam.train.checkpoint import Checkpoint, Store, read_checkpoint, restore
 from glam.train.parallel import from_first
 from glam.train.record import Record
 from glam.train.state import State, abstract, flat, unflat
@@ -51,7 +51,7 @@ class Keeper:
         """The newest sound checkpoint, of at most `before` steps."""
         step = self._store.newest(before, self._say) if self._record else None
         step = from_first(step)
-        return None if step is None else self._store.read(step)
+        return None if step is None else read_checkpoint(self._store.folder, step)
 
     def load(self, found: Checkpoint, like: Any, mesh: Mesh) -> tuple[Place, State]:
         """Place and state of a checkpoint, on the devices of `mesh`.
@@ -60,7 +60,7 @@ class Keeper:
         """
         check_identity(found, self._identity)
         wanted = abstract(like, mesh)
-        arrays = self._store.restore(found, flat(wanted))
+        arrays = restore(found, flat(wanted))
         return Place(**found.record["place"]), unflat(arrays, wanted)
 
     def save(self, place: Place, state: State) -> None:

@@ -21,11 +21,11 @@ from glam.data import (
 from glam.train.checkpoint import Store
 from glam.train.efficiency import FORMULA, Peak, peak_of_devices
 from glam.train.facts import Facts, Speed
+from glam.train.folder import CHECKPOINTS, RECORD, SETTINGS, TOKENIZER
 from glam.train.language_model import language_model, parameters
 from glam.train.learner import Batch, Learner
 from glam.train.live import LiveScreen, QuietScreen
 from glam.train.lock import locked
-from glam.train.page import RECORD, SETTINGS
 from glam.train.parallel import all_devices
 from glam.train.record import Record
 from glam.train.resume import Keeper
@@ -33,8 +33,6 @@ from glam.train.run import Outcome, Run, Screen
 from glam.train.settings import Settings
 from glam.train.stop import StopRequest
 from glam.train.validation import validation
-
-CHECKPOINTS, TOKENIZER = "checkpoints", "tokenizer.model"
 
 
 def train(settings: Settings, stop: StopRequest) -> Outcome:

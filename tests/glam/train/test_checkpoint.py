@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glam.train.checkpoint import Store
+from glam.train.checkpoint import Store, read_checkpoint, restore
 from ir.errors import BadArgument
 
 
@@ -41,7 +41,7 @@ def saved(store, *steps):
 
 
 def restored(store, step):
-    return store.restore(store.read(step), like())
+    return restore(read_checkpoint(store.folder, step), like())
 
 
 def never(sentence):
@@ -51,7 +51,7 @@ def never(sentence):
 @pytest.mark.smoke
 def test_what_is_saved_comes_back(store):
     saved(store, 3)
-    assert store.read(3).record["note"] == "at 3"
+    assert read_checkpoint(store.folder, 3).record["note"] == "at 3"
     for name, array in restored(store, 3).items():
         wanted = arrays(3)[name]
         assert array.dtype == wanted.dtype
@@ -114,10 +114,10 @@ def test_arrays_of_another_shape(store):
         BadArgument,
         match=r"does not fit: half is bfloat16\[3\] in it and bfloat16\[4\]",
     ):
-        store.restore(store.read(1), wanted)
+        restore(read_checkpoint(store.folder, 1), wanted)
     del wanted["half"]
     with pytest.raises(BadArgument, match=r"half is bfloat16\[3\] in it and absent in"):
-        store.restore(store.read(1), wanted)
+        restore(read_checkpoint(store.folder, 1), wanted)
 
 
 def test_those_after_a_step_are_dropped(store):
@@ -140,7 +140,7 @@ def test_a_disk_without_room(store, monkeypatch):
 CHILD = """
 import logging, pathlib, resource, sys
 import jax.numpy as jnp
-from glam.train.checkpoint import Store
+from glam.train.checkpoint import Store, read_checkpoint, restore
 from ir.errors import BadArgument
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)

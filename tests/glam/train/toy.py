@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glam.train.checkpoint import Store
+from glam.train.checkpoint import Store, read_checkpoint, restore
 from glam.train.efficiency import Peak
 from glam.train.facts import Speed
 from glam.train.learner import Learner
@@ -141,13 +141,11 @@ def events(folder, name):
 
 def weights(folder, step):
     """Every array of a checkpoint by name, as dtype and bytes."""
-    store = Store(Path(folder) / "checkpoints", 3)
-    found = store.read(step)
+    found = read_checkpoint(Path(folder) / "checkpoints", step)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = {
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
         for name, (shape, dtype) in found.record["arrays"].items()
     }
-    arrays = store.restore(found, like)
-    store.close()
+    arrays = restore(found, like)
     return {n: (str(a.dtype), np.asarray(a).tobytes()) for n, a in arrays.items()}
