@@ -21,25 +21,11 @@ from backends.tpu.compile import Argument, Job, Outcome, compile_many
 from ir.narrow import STORED
 from moegen.compiler import compile
 from moegen.layers import SHIPPED, find_layer
-from moegen.operator import Op
+from moegen.plain import FORWARD, TRAINING, arrays, whole
 
 CHIPS = tuple(name for name, target in TARGETS.items() if target.cuts)
-FUNCTIONS = ("whole_forward", "whole_training")
+FUNCTIONS = (FORWARD, TRAINING)
 LIMIT = 180.0  # seconds for one program
-
-_WHOLE = """
-
-def whole_forward({arguments}):
-    return forward({params}, {inputs})
-
-
-def whole_training({arguments}):
-    def loss(params, x):
-        y, aux = layer(params, {inputs_of_loss})
-        return jnp.sum(y.astype(jnp.float32)) + aux["loss"]
-
-    return jax.value_and_grad(loss, argnums=(0, 1))({params}, {first})
-"""
 
 
 @dataclass(frozen=True)
@@ -82,20 +68,6 @@ def shapes() -> Iterator[Shape]:
         yield _mixtral(f"Mixtral 8x7B, T = {tokens}", tokens, 4096, 14336)
 
 
-def whole(op: Op) -> str:
-    """The emitted module with functions of plain arrays behind it."""
-    inputs = ", ".join(op.inputs)
-    pairs = ", ".join(f'"{name}": {name}' for name in op.parameters)
-    text = _WHOLE.format(
-        arguments=", ".join((*op.inputs, *op.parameters)),
-        params=f"{{{pairs}}}",
-        inputs=inputs,
-        inputs_of_loss=", ".join(("x", *list(op.inputs)[1:])),
-        first=next(iter(op.inputs)),
-    )
-    return op.source + text
-
-
 def outcomes(
     chosen: list[Shape],
     chips: list[str],
@@ -116,8 +88,7 @@ def outcomes(
             )
             path = folder / f"{shape.layer}_{number}_{chip}.py"
             path.write_text(whole(op), encoding="utf-8")
-            held = [f.tensor for f in op.inputs.values()] + [*op.parameters.values()]
-            arguments = tuple(Argument(t.dtype, tuple(t.shape)) for t in held)
+            arguments = tuple(Argument(*held) for held in arrays(op))
             for function in FUNCTIONS[:1] if weights else FUNCTIONS:
                 name = chip.removeprefix("tpu-")
                 jobs.append(Job(name, str(path), function, arguments))

@@ -14,6 +14,7 @@ COMMANDS = (
     "moegen.cli.demo",
     "moegen.cli.compile",
     "moegen.cli.inspect",
+    "moegen.cli.profile",
     "moegen.cli.check",
     "moegen.cli.opt",
     "moegen.cli.targets",

@@ -6,7 +6,6 @@ that loads it, and reads its options once: so it never loads in the caller's.
 
 import importlib.util
 import json
-import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,25 +14,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_SHORT = {
-    "bf16": "bfloat16",
-    "f16": "float16",
-    "f32": "float32",
-    "s8": "int8",
-    "s32": "int32",
-    "u8": "uint8",
-    "u32": "uint32",
-    "pred": "bool",
-}
-_ARGUMENT = re.compile(r"(\w+)\[([\d, ]*)\]")
+from backends.tpu.profile.arguments import read_arguments
 
 
-def main(path: str) -> None:
-    """Compile what the request names; leave `compiled.txt` and `versions.json`.
-
-    With a routing in the request, leave `calls.json` too.
-    """
+def main(path: str) -> int:
+    """Compile what the request names; leave what went wrong in `failure.txt`."""
     request = json.loads(Path(path).read_text())
+    try:
+        _compile(request)
+    except (Exception, SystemExit) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        (Path(request["out"]) / "failure.txt").write_text(told)
+        return 1
+    return 0
+
+
+def _compile(request: dict[str, Any]) -> None:
+    """Leave `compiled.txt`, `versions.json` and, with a routing, `calls.json`."""
     function = _load(request["file"], request["function"])
     out = Path(request["out"])
     device = _device(request["topology"])
@@ -69,7 +66,12 @@ def _trace(function: Callable[..., Any], args: list[str], device: Any) -> Any:
     import jax
 
     sharding = jax.sharding.SingleDeviceSharding(device)
-    return jax.jit(function).trace(*[_shape(text, sharding) for text in args])
+    shapes = [
+        jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=sharding)
+        for text in args
+        for each in read_arguments(text)
+    ]
+    return jax.jit(function).trace(*shapes)
 
 
 def _calls(traced: Any, routing: dict[str, Any]) -> str:
@@ -96,16 +98,5 @@ def _facts_of(device: Any) -> AbstractContextManager[Any]:
     return context
 
 
-def _shape(text: str, sharding: Any) -> Any:
-    import jax
-
-    match = _ARGUMENT.fullmatch(text.strip())
-    if match is None:
-        raise SystemExit(f"{text!r} is not of the form bf16[4096,2048]")
-    dtype = _SHORT.get(match[1], match[1])
-    sizes = tuple(int(size) for size in match[2].split(",") if size.strip())
-    return jax.ShapeDtypeStruct(sizes, dtype, sharding=sharding)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.exit(main(sys.argv[1]))

@@ -31,6 +31,7 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
 _BUNDLES = re.compile(r"\d+-(?P<name>.+)-\d+-final_bundles\.txt")
 _CRITICAL = re.compile(r"\d+-(?P<name>.+)-\d+-critical-path\.txt")
 _SHELL = re.compile(r"TLP|<.*>")
+_LONGEST_REASON = 600
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ def _run(python: str, request: Path, what: str, seconds: float) -> None:
     except subprocess.TimeoutExpired:
         reason = f"it took longer than {seconds:g} s; raise the limit or shrink tiles"
         raise DumpFailed(what=what, reason=reason) from None
+    failure = request.parent / "failure.txt"
+    if failure.exists():
+        raise DumpFailed(what=what, reason=failure.read_text()[:_LONGEST_REASON])
     if done.returncode:
         reason = f"the compiler ended with {done.returncode}: {_last(done.stderr)}"
         raise DumpFailed(what=what, reason=reason)

@@ -104,8 +104,8 @@ class ModuleProfile:
 def profile_module(dump: Dump) -> ModuleProfile:
     """The time line of everything that `dump.compiled` runs.
 
-    Raises `UnknownScalar` for a kernel whose path follows from what the dump does not
-    know: dump it with a routing.
+    An op that cannot be simulated has a note that says why, and class C or D: such as a
+    kernel whose path follows from what no routing tells.
     """
     module = read_module(dump.compiled)
     table = latencies(dump.chip)
@@ -236,10 +236,16 @@ class _Timing:
         if text is None:
             return ""
         if kernel:
-            return simulate_device(text, self.dump.chip, self._operands(op))
+            return self._kernel(op, text)
         if text.name not in self._simulated:
             self._simulated[text.name] = self._own_op(text)
         return self._simulated[text.name]
+
+    def _kernel(self, op: Op, text: KernelText) -> Profile | str:
+        try:
+            return simulate_device(text, self.dump.chip, self._operands(op))
+        except MoegenError as error:
+            return f"not simulated, the bytes alone: {error}"
 
     def _operands(self, op: Op) -> dict[str, list[int]]:
         name = op.source.removesuffix("/pallas_call").rpartition("/")[2]

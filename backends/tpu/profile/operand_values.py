@@ -158,8 +158,9 @@ def _value(atom: Any, held: dict[Any, Any]) -> Any:
 
 
 def _name_of(eqn: Any) -> str:
-    name = eqn.params.get("name") or eqn.params["name_and_src_info"].name
-    return str(name)
+    """A kernel's name; older versions keep it beside its source line."""
+    told = eqn.params.get("name_and_src_info")
+    return str(eqn.params.get("name") or getattr(told, "name", None) or "")
 
 
 def short_type(aval: Any) -> str:

@@ -104,7 +104,7 @@ class Rows:
 
     def _count(self, each: Instruction, timing: Timing) -> int:
         if timing.kind.startswith("multiply"):
-            return self._results.get(timing.number, 0)
+            return self._results.get((timing.number, timing.kind), 0)
         if timing.kind != "transpose" or not each.opcode.endswith("end"):
             return 0
         width = each.operands[-1] if each.operands else None
@@ -139,21 +139,34 @@ def _entry(each: Instruction) -> int:
     return int(rest.split("]")[0]) if found else -1
 
 
-def _results_per_multiply(program: Program, table: Latencies) -> dict[int, int]:
-    """Results popped for each multiply, by MXU: it depends on the rows packed."""
-    multiplies: dict[int, int] = {}
-    pops: dict[int, int] = {}
+def _results_per_multiply(
+    program: Program, table: Latencies
+) -> dict[tuple[int, str], int]:
+    """Results popped for each multiply, by MXU and kind: it depends on the rows packed.
+
+    Where both kinds are mixed, one of float32 gives half as many as it usually would.
+    """
+    counts: dict[tuple[int, str], int] = {}
     for each in program.instructions:
-        if not each.opcode.startswith(("vmatmul", "vpop.f32.mr")):
-            continue
-        number = _mxu(each)
-        held = multiplies if each.opcode.startswith("vmatmul") else pops
-        held[number] = held.get(number, 0) + 1
+        if each.opcode.startswith(("vmatmul", "vpop.f32.mr")):
+            where = Where(program.name, each.line)
+            key = _mxu(each), table.timing(each.opcode, where).kind
+            counts[key] = counts.get(key, 0) + 1
     usual = table.cycles("results_per_multiply")
-    return {
-        number: pops.get(number, 0) // count if pops.get(number) else usual
-        for number, count in multiplies.items()
-    }
+    found = {}
+    for (number, kind), count in counts.items():
+        if not kind.startswith("multiply"):
+            continue
+        pops = counts.get((number, "result"), usual * count)
+        single = counts.get((number, "multiply_f32"), 0)
+        packed = counts.get((number, "multiply"), 0)
+        if single and packed and pops > single:
+            half = max(1, usual // 2)
+            found[number, "multiply_f32"] = half
+            found[number, "multiply"] = (pops - half * single) // packed
+        else:
+            found[number, kind] = pops // count
+    return found
 
 
 def _mxu(each: Instruction) -> int:

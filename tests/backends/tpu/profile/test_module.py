@@ -7,9 +7,9 @@ import pytest
 
 from backends.tpu.profile.dump import Dump, dump
 from backends.tpu.profile.hlo import read_module
-from backends.tpu.profile.module import BUNDLES, ModuleProfile, profile_module
+from backends.tpu.profile.module import BUNDLES, BYTES, ModuleProfile, profile_module
 from backends.tpu.profile.routing import Routing
-from ir.errors import DumpFailed, UnknownScalar
+from ir.errors import DumpFailed
 
 _FILE = Path(__file__).with_name("ragged.py")
 _ARGS = ("f32[4096,128]", "s32[2048,2]", "f32[4,128,128]")
@@ -55,9 +55,11 @@ def test_a_loop_counts_its_body_seven_times(profiled: ModuleProfile) -> None:
     assert any(op.profile and op.profile.mxu_busy > 0.2 for op in body)
 
 
-def test_without_a_routing_the_kernel_says_what_is_missing(compiled: Dump) -> None:
-    with pytest.raises(UnknownScalar, match="argument0"):
-        profile_module(replace(compiled, calls=()))
+def test_a_kernel_that_cannot_be_simulated_says_why(compiled: Dump) -> None:
+    (kernel,) = profile_module(replace(compiled, calls=())).kernels()
+    assert kernel.confidence == "D"
+    assert kernel.how == BYTES
+    assert "argument0" in kernel.note
 
 
 def test_the_estimate_names_its_compiler(profiled: ModuleProfile) -> None:
