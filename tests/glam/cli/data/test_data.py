@@ -218,6 +218,16 @@ def test_every_step_has_help_with_an_example(step, capsys):
     assert f"example: glam data {step}" in capsys.readouterr().out
 
 
+def test_the_parser_loads_no_heavy_package():
+    heavy = ("grain", "jax", "matplotlib", "pyarrow", "sentencepiece", "sklearn")
+    program = "import sys, glam.cli.data as data; from glam.cli import main; "
+    program += f"main(['data']); print(sorted(sys.modules.keys() & {set(heavy)}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_bare_command_shows_its_help(capsys):
     assert glam() == 2
     assert "pack" in capsys.readouterr().out
