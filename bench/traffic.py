@@ -22,6 +22,7 @@ from backends.tpu.schedule import (
     LEAST_ROWS,
     Blocks,
     Work,
+    blocks_in,
     blocks_of,
     chunk_rows,
     hbm_bytes,
@@ -138,7 +139,7 @@ def fits(work: Work, tile: int, blocks: Blocks, chip: Chip) -> bool:
 def row_padding(work: Work, tile: int, blocks: Blocks) -> int:
     """Bytes of the empty places of tiles, in what is read and written by rows."""
     places = tiles_of(work, tile) * tile - work.rows
-    firsts, seconds = work.first // blocks.first, work.second // blocks.second
+    firsts, seconds = blocks_in(work, blocks)
     if work.kind == "sums":
         left, right = work.inner * work.first, work.columns * work.second
         return places * (left * seconds + right * firsts)

@@ -103,6 +103,7 @@ class TpuFunction(FunctionText):
                 ("biases", read.biases),
             ),
             piece.results,
+            leaves_sums=True,
         )
         name = mlir.string(self.function, "sym_name")
         prologue = self.definitions.add(f"{name}_prologue", before.function())
@@ -132,9 +133,14 @@ class TpuFunction(FunctionText):
         return texts
 
     def part(
-        self, op: mlir.OpView, sources: Sources, wanted: Sequence[Value]
+        self,
+        op: mlir.OpView,
+        sources: Sources,
+        wanted: Sequence[Value],
+        leaves_sums: bool = False,
     ) -> PartText:
-        return PartText(op, self.maps_of, sources, wanted, self.compute)
+        maps = self.maps_of
+        return PartText(op, maps, sources, wanted, self.compute, leaves_sums)
 
     def sums(self, op: mlir.OpView, piece: Piece, plan: str, now: int) -> None:
         """A call of `grouped_sums`."""

@@ -112,7 +112,7 @@ def rows_buffers(
     for value, kind in zip(op.operation.results, result_types(op), strict=True):
         dtype = stored_dtype(kind, compute)
         if kind.shape[-1] == 1:
-            yield space.row_sums(dtype, columns // block_columns)
+            yield space.row_sums(dtype, -(-columns // block_columns))
             continue
         pair = 2 if can_pack(value, compute, block_columns) else 1
         dtype = "uint32" if pair == 2 else dtype

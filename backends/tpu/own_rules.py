@@ -10,7 +10,7 @@ from typing import Any
 from backends.chips import Chip
 from backends.tpu.kernel_ops import FIELDS, STEP, TILES, KernelOp
 from backends.tpu.kernels.copies import COPIED_TOGETHER
-from backends.tpu.schedule import LEAST_ROWS, chunk_rows, cuts
+from backends.tpu.schedule import LEAST_ROWS, chunk_rows, cuts, ragged_cuts
 from ir.errors import IllegalSchedule, UnknownScheduleField
 from ir.op import operand_types, place_of
 
@@ -48,7 +48,8 @@ def illegal(
 def legal_values(kernel: KernelOp, field: str) -> list[int]:
     """Values that keep to the kernels' own rules, the largest first."""
     if field in kernel.widths:
-        return cuts(kernel.widths[field])
+        cut = cuts if field == "block_inner" else ragged_cuts
+        return cut(kernel.widths[field])
     if field in (*TILES, STEP):
         powers = (1 << n for n in range(_MOST.bit_length() - 1, 3, -1))
         return [power for power in powers if power >= LEAST_ROWS]
@@ -80,8 +81,7 @@ def _reason(kernel: KernelOp, schedule: Schedule, field: str, value: Any) -> str
     if type(value) is not int or value < 1:
         return "it must be a positive whole number"
     if field in kernel.widths:
-        width = kernel.widths[field]
-        return f"it does not divide the width of {width}" if width % value else ""
+        return _wrong_block(field, value, kernel.widths[field])
     if field == "chunk_rows":
         power = value >= LEAST_ROWS and value & (value - 1) == 0
         return "" if power else f"chunks are powers of two from {LEAST_ROWS} rows on"
@@ -94,6 +94,14 @@ def _reason(kernel: KernelOp, schedule: Schedule, field: str, value: Any) -> str
             f"its {value} x {choices} rows are copied {COPIED_TOGETHER} at a time, "
             "and must be a multiple of that"
         )
+    return ""
+
+
+def _wrong_block(field: str, value: int, width: int) -> str:
+    if value > width:
+        return f"the width is only {width}"
+    if field == "block_inner" and width % value:
+        return f"blocks of what is summed must divide its width of {width}"
     return ""
 
 

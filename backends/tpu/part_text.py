@@ -20,7 +20,11 @@ Sources = Sequence[tuple[str, Sequence[Value]]]
 
 
 class PartText(BlockText):
-    """Writes the ops between some values of a block and some others."""
+    """Writes the ops between some values of a block and some others.
+
+    With `leaves_sums` the kernel adds up the columns of wanted sums, and the function
+    returns what is to be added.
+    """
 
     def __init__(
         self,
@@ -29,9 +33,11 @@ class PartText(BlockText):
         sources: Sources,
         wanted: Sequence[Value],
         compute: str,
+        leaves_sums: bool = False,
     ) -> None:
         super().__init__(op, map_texts)
         self.compute = compute
+        self.leaves_sums = leaves_sums
         self.sources = sources
         self.wanted = wanted
         self.names.reserved |= {name for name, _ in sources}
@@ -50,6 +56,16 @@ class PartText(BlockText):
         result = texts[0] if single else tuple_text(texts)
         lines = (*self.lines, f"return {result}")
         return [f"def @({arguments}) -> {kind}:", *(f"    {line}" for line in lines)]
+
+    def text(self, op: mlir.OpView, operands: list[Text]) -> Text:
+        (result,) = op.operation.results
+        wanted = result in self.wanted and len(list(result.uses)) == 1
+        left = self.leaves_sums and wanted
+        if left and op.operation.name == "kernel.row_dot":
+            return Text(" * ".join(operand.within(6) for operand in operands), 6)
+        if left and op.operation.name == "kernel.row_sum":
+            return operands[0]
+        return super().text(op, operands)
 
     def unpack(self, source: str, held: Sequence[Value]) -> None:
         """Name the values that an argument holds."""

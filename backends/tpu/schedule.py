@@ -119,19 +119,29 @@ def cores(chip: Chip) -> int:
 
 
 def cuts(width: int) -> list[int]:
-    """Blocks that a width can be cut in, largest first: all of it, or whole lanes."""
+    """Blocks that fill a width, largest first: all of it, or whole lanes."""
     lanes = width // LANES if width % LANES == 0 else 0
     return [width] + [n * LANES for n in range(lanes - 1, 0, -1) if lanes % n == 0]
 
 
+def ragged_cuts(width: int) -> list[int]:
+    """Blocks of whole lanes, the last of which may go beyond a width of broken ones."""
+    if width % LANES == 0:
+        return cuts(width)
+    lanes = -(-width // LANES)
+    least = {-(-lanes // blocks) for blocks in range(2, lanes + 1)}
+    return [width, *(n * LANES for n in sorted(least, reverse=True))]
+
+
 def candidates(work: Work) -> Iterator[Blocks]:
     """Every way to cut the widths that the kernels can run."""
+    firsts = cuts(work.first) if work.kind == "rows" else ragged_cuts(work.first)
     seconds = [
         cut
-        for cut in cuts(work.second)
+        for cut in ragged_cuts(work.second)
         if not work.packed or cut % (2 * LANES) == 0 or cut == work.second
     ]
-    for first in cuts(work.first):
+    for first in firsts:
         for second in seconds:
             if can_fetch(work, first, second):
                 yield Blocks(first, second, fetches=True)
@@ -154,6 +164,11 @@ def value_bytes(work: Work, chunk: int, blocks: Blocks) -> int:
     return chunk * 4 * (first * (2 if work.tokens else 1) + made)
 
 
+def blocks_in(work: Work, blocks: Blocks) -> tuple[int, int]:
+    """How many blocks the two widths are cut in."""
+    return -(-work.first // blocks.first), -(-work.second // blocks.second)
+
+
 def tiles_of(work: Work, tile: int) -> int:
     """Tiles that have rows, on average: an expert's last one is half full."""
     least = min(work.experts, work.rows)
@@ -165,7 +180,7 @@ def hbm_bytes(work: Work, tile: int, blocks: Blocks) -> int:
 
     Blocks of rows move whole tiles; rows that the kernel fetches itself come alone.
     """
-    firsts, seconds = work.first // blocks.first, work.second // blocks.second
+    firsts, seconds = blocks_in(work, blocks)
     tiles = tiles_of(work, tile)
     moved = tiles * tile
     width = work.second if work.token_side else work.first
@@ -191,9 +206,10 @@ def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
     assert bandwidth is not None
     passes = FLOAT32_PASSES if work.operand_bytes == 4 else 1
     padded = work.rows + work.experts * min(chunk_rows(tile) // 6, LEAST_ROWS)
-    needed = 2 * padded * work.first * work.second * work.products * passes
-    cut = work.first // blocks.first * (work.second // blocks.second)
-    steps = tiles_of(work, tile) * cut
+    firsts, seconds = blocks_in(work, blocks)
+    done = firsts * blocks.first * seconds * blocks.second
+    needed = 2 * padded * done * work.products * passes
+    steps = tiles_of(work, tile) * firsts * seconds
     times = needed / flops, hbm_bytes(work, tile, blocks) / bandwidth
     busy = max(times) + EXPOSED * min(times)
     if work.narrow and chip.name in SLOW:

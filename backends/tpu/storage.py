@@ -85,9 +85,11 @@ def can_pack(value: Value, compute: str, block: int) -> bool:
     lanes.
     """
     kind = from_mlir(value.type)
+    if block == 0 or kind.shape[-1] % block:
+        return False
     pairs = kind.shape[-1] % (2 * LANES) == 0 and block % (2 * LANES) == 0
     narrow = stored_dtype(kind, compute) == "bfloat16"
-    return block > 0 and pairs and narrow and is_combined(value)
+    return pairs and narrow and is_combined(value)
 
 
 def can_copy(value: Value, compute: str) -> bool:

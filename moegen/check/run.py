@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.schedule_choices import NO_CHOICES, Choices
 from ir import mlir
 from ir.errors import LayerError
 from ir.op import operand_types
@@ -66,6 +67,7 @@ class _Compiled:
     cache: Path | None
     interpret: bool
     weights: str | None
+    schedule: Choices
     made: dict[str, tuple[Op, Program]] = field(default_factory=dict)
 
     def at(self, sizes: Mapping[str, Any]) -> tuple[Op, Program]:
@@ -78,6 +80,7 @@ class _Compiled:
                 self.cache,
                 interpret=self.interpret,
                 weights=self.weights,
+                schedule=self.schedule,
                 **sizes,
             )
             inference = op.weights is not None
@@ -97,17 +100,18 @@ def check(
     cache: Path | None = None,
     interpret: bool = False,
     weights: str | None = None,
+    schedule: Choices = NO_CHOICES,
 ) -> list[Case]:
     """Compare a layer with the oracle under each routing; `sizes` win over small ones.
 
-    With `interpret` an accelerator's module runs on this machine, slowly. With
-    `weights` of one byte there are no gradients, and the truth is what the weights are
-    worth then; see `moegen.check.inference`.
+    With `interpret` an accelerator's module runs on this machine, slowly; `schedule` is
+    as for `moegen.compile`. With `weights` of one byte there are no gradients, and the
+    truth is what the weights are worth then; see `moegen.check.inference`.
     The first routing that applies also proves the oracle's gradient by finite
     differences, runs `forward` alone, and is rerun `reruns` times, bit for bit.
     """
     facts = (layer, target, dtype, sizes or {}, routings, seed, reruns, cache)
-    return list(check_each(*facts, interpret, weights))
+    return list(check_each(*facts, interpret, weights, schedule))
 
 
 def check_each(
@@ -121,10 +125,12 @@ def check_each(
     cache: Path | None,
     interpret: bool = False,
     weights: str | None = None,
+    schedule: Choices = NO_CHOICES,
 ) -> Iterator[Case]:
     """`check`, one case at a time."""
     signature = read_signature(layer, sizes)
-    compiled = _Compiled(layer, target, dtype, cache, interpret, weights)
+    options = (interpret, weights, schedule)
+    compiled = _Compiled(layer, target, dtype, cache, *options)
     main = True
     for name in routings:
         routing = ROUTINGS[name]

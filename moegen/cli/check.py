@@ -5,7 +5,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from moegen.cli.layer_options import add_layer_options, read_sizes
+from moegen.cli.layer_options import (
+    add_layer_options,
+    read_schedule,
+    read_sizes,
+)
 from moegen.cli.program import DONE, NO, Subparsers, add_command, log, print_json
 
 if TYPE_CHECKING:
@@ -76,6 +80,7 @@ def _cases(arguments: argparse.Namespace) -> "list[Case]":
             arguments.cache,
             arguments.interpret,
             arguments.weights,
+            read_schedule(arguments.schedule),
         ):
             found.append(case)
             if sys.stderr.isatty():

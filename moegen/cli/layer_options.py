@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.schedule_choices import read_choice
+from backends.schedule_choices import Choices, read_choice
 from ir.errors import BadArgument
 from ir.narrow import STORED
 
@@ -86,6 +86,11 @@ def read_sizes(pairs: Sequence[str]) -> dict[str, Any]:
     return sizes
 
 
+def read_schedule(items: Sequence[str]) -> Choices:
+    """`["grouped_rows.tile_rows=256"]` as `{"grouped_rows.tile_rows": 256}`."""
+    return dict(map(read_choice, items))
+
+
 def compile_layer(
     arguments: argparse.Namespace, on_stage: Callable[[str, Any], None] | None = None
 ) -> "Op":
@@ -100,7 +105,7 @@ def compile_layer(
         arguments.dtype,
         arguments.cache,
         on_stage,
-        schedule=dict(map(read_choice, arguments.schedule)),
+        schedule=read_schedule(arguments.schedule),
         weights=arguments.weights,
         **sizes,
     )

@@ -40,7 +40,8 @@ CORES = 1  # TensorCores that share a device; each takes a share of the tiles
 Arrays = tuple[jax.Array, ...]
 # (blocks of inner rows, numbers per row) -> a left operand for each product.
 Prologue = Callable[[Arrays, Arrays], Arrays]
-# (sums, blocks of rows, numbers per row, biases) -> results.
+# (sums, blocks of rows, numbers per row, biases) -> results; of sums over columns what
+# is to be added.
 Epilogue = Callable[[Arrays, Arrays, Arrays, Arrays], Arrays]
 
 
@@ -87,15 +88,15 @@ def grouped_rows(
     A width is B, or 1 for sums over the columns, which are added up over the blocks.
     Results of dtype uint32 are words of bfloat16, [PLACES, B / 2]. What lies beyond
     the kept rows is undefined. `transposed` says which weights are [E, B, A]; `blocks`
-    are the sizes that A and B are cut in, whole numbers of times. With `tokens` A is
-    not cut.
+    are the sizes that A and B are cut in: A in whole blocks, and not at all with
+    `tokens`. The last block of B may hold columns beyond B, which nothing reads.
     """
     tile_inner, tile_columns = blocks
     axes = (2, 1) if transposed[0] else (1, 2)
     depth, width = (fetched.weights[0].shape[axis] for axis in axes)
     whole = tile_inner == depth
     per_core = pl.cdiv(jnp.maximum(plan.tiles[0], 1), CORES)
-    grid = CORES, width // tile_columns, per_core, depth // tile_inner
+    grid = CORES, pl.cdiv(width, tile_columns), per_core, depth // tile_inner
     fetching = len(fetched.tokens)
     counts = (
         *(min(fetching, 1),) * 2,
@@ -108,7 +109,7 @@ def grouped_rows(
 
     def kernel(expert: Any, filled: Any, told: Any, *flat_refs: Any) -> None:
         refs = Refs(*grouped_refs(flat_refs, counts))
-        m, k = pl.program_id(2), pl.program_id(3)
+        n, m, k = pl.program_id(1), pl.program_id(2), pl.program_id(3)
         tile = tile_of(pl.program_id(0), m, told)
         later = tile_of(pl.program_id(0), m + 1, told)
         slots = [
@@ -162,8 +163,9 @@ def grouped_rows(
             at = rows_at(number, size)
             own = tuple(bias[0] for bias in refs.biases)
             made = epilogue(sums, read(refs.columns, at), numbers, own)
+            left = width - n * tile_columns if width % tile_columns else None
             for out, result in zip(refs.results, made, strict=True):
-                store(out, result, number, at)
+                store(out, result, number, at, left)
 
         for_chunks(filled[tile], chunk)
 
@@ -231,10 +233,18 @@ def precision(dtype: Any) -> lax.Precision | None:
     return lax.Precision.HIGHEST if dtype == jnp.float32 else None
 
 
-def store(out: Any, result: jax.Array, number: jax.Array, at: pl.Slice) -> None:
-    """Write a chunk of a result: a line of numbers, words, or rows."""
+def store(
+    out: Any, result: jax.Array, number: jax.Array, at: pl.Slice, left: Any
+) -> None:
+    """Write a chunk of a result: a line of sums, words, or rows.
+
+    `left` is how many columns are left for this block, or None for all of it.
+    """
     if len(out.shape) == 4:
-        out[0, 0, pl.ds(number, 1), : result.shape[0]] = to_line(result)
+        column = lax.broadcasted_iota(jnp.int32, result.shape, 1)
+        kept = result if left is None else jnp.where(column < left, result, 0)
+        total = jnp.sum(kept, axis=1, keepdims=True)
+        out[0, 0, pl.ds(number, 1), : result.shape[0]] = to_line(total)
     elif out.dtype == jnp.uint32:
         out[at, :] = pack(result)
     else:

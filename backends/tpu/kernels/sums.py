@@ -60,8 +60,8 @@ def grouped_sums(
 ) -> jax.Array:
     """[E, A, B] of `dtype`: sums over each expert's rows of left^T right, in float32.
 
-    `widths` are A and B, and `blocks` the sizes that they are cut in, whole numbers of
-    times. The width of a side with tokens is not cut.
+    `widths` are A and B, and `blocks` the sizes that they are cut in; a last block may
+    hold more. The width of a side with tokens is not cut.
     """
     fetching = len(summed.left_tokens) + len(summed.right_tokens)
     counts = (*(min(fetching, 1),) * 2, *map(len, summed), 1, 1, *(fetching,) * 2)
@@ -127,7 +127,11 @@ def grouped_sums(
         kernel,
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=4,
-            grid=(widths[0] // blocks[0], widths[1] // blocks[1], plan.all_tiles[0]),
+            grid=(
+                pl.cdiv(widths[0], blocks[0]),
+                pl.cdiv(widths[1], blocks[1]),
+                plan.all_tiles[0],
+            ),
             in_specs=sum_blocks(summed, blocks),
             out_specs=pl.BlockSpec(
                 (1, *blocks), lambda i, j, m, e, t, f, n: (e[m], i, j)

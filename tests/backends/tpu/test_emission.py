@@ -51,6 +51,22 @@ def test_kernels_that_fetch_rows_agree_with_the_oracle(dtype, target, tmp_path):
     assert [f for case in cases for f in case.findings if not f.ok] == []
 
 
+def test_a_last_block_that_holds_more_than_the_width_agrees_with_the_oracle(tmp_path):
+    """200 and 300 columns in blocks of 128: rows, gradients, and sums over columns."""
+    cases = check(
+        find_layer("mixtral"),
+        target="tpu-v5e",
+        sizes={"tokens": 70, "model": 200, "hidden": 300, "experts": 4},
+        routings=["balanced"],
+        reruns=0,
+        cache=tmp_path,
+        interpret=True,
+        schedule={"block_columns": 128, "block_left": 128, "block_right": 128},
+    )
+    assert [f for case in cases for f in case.findings if not f.ok] == []
+    assert len(cases[0].findings) > 8
+
+
 def test_a_module_imports_only_jax_and_its_rounding_is_the_weights(tmp_path):
     sizes = small("glam")
     op = moegen.compile(

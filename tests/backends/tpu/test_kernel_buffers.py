@@ -16,6 +16,12 @@ CASES = [
     ("mixtral", "tpu-v4", "float32", {"tile_rows": 64, "grouped_rows.fetches": False}),
     ("glam", "tpu-v5p", "bfloat16", {"block_inner": 128, "block_right": 128}),
     ("deepseek", "tpu7x", "bfloat16", {"chunk_rows": 32, "block_columns": 256}),
+    (
+        "mixtral",
+        "tpu-v6e",
+        "float32",
+        {"model": 200, "block_columns": 128},
+    ),
     ("expert_choice", "tpu-v6e", "float32", {"step_tokens": 16}),
 ]
 
@@ -25,8 +31,10 @@ def test_a_kernel_asks_for_the_buffers_that_are_counted(
     layer, chip, dtype, schedule, tmp_path
 ):
     more = {"shared": 128, "k": 3} if layer == "deepseek" else {}
+    sizes = SIZES | more | {n: s for n, s in schedule.items() if n in SIZES}
+    chosen = {name: value for name, value in schedule.items() if name not in SIZES}
     op = moegen.compile(
-        find_layer(layer), chip, dtype, tmp_path, schedule=schedule, **SIZES, **more
+        find_layer(layer), chip, dtype, tmp_path, schedule=chosen, **sizes
     )
     kernels = [*grouped_kernels(op.module), *combine_kernels(op.module)]
     calls = pallas_calls(op)

@@ -3,11 +3,14 @@
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import moegen
 from backends.chips import CHIPS
 from backends.targets import find_target
-from backends.tpu.kernel_ops import grouped_kernels
+from backends.tpu.kernel_ops import combine_kernels, grouped_kernels
+from backends.tpu.legality import fits
 from ir import mlir
 from ir.errors import (
     IllegalSchedule,
@@ -46,8 +49,8 @@ def scheduled(layer, chip, dtype="bfloat16", choices=None, **sizes):
         (
             {"forward.grouped_rows.1.block_inner": 500},
             "mixtral_moe.py:44: the kernel forward.grouped_rows.1 cannot run on "
-            "tpu-v5e with block_inner=500: it does not divide the width of 768; use "
-            "384 or 768",
+            "tpu-v5e with block_inner=500: blocks of what is summed must divide its "
+            "width of 768; use 384 or 768",
         ),
         (
             {"grouped_sums.block_right": 96},
@@ -164,3 +167,41 @@ def test_what_is_not_chosen_follows_the_choice(tmp_path):
         if kernel.kind == "grouped_rows":
             assert kernel.schedule["block_columns"] == 128
     assert "TILE_ROWS = 192" in op.source
+
+
+def around(tiles):
+    return [size for tile in tiles for size in (tile - 1, tile, tile + 1)]
+
+
+WIDTHS = st.sampled_from([1, *around([8, 16, 128, 256, 1024, 2880])])
+EXPERTS = st.sampled_from([1, *around([8, 64])])
+TOKENS = st.sampled_from([1, *around([16, 128, 1024, 65536])])
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    layer=st.sampled_from(["hash", "mixtral", "expert_choice"]),
+    chip=st.sampled_from(TPUS),
+    dtype=st.sampled_from(["float32", "bfloat16"]),
+    sizes=st.tuples(TOKENS, WIDTHS, WIDTHS, EXPERTS),
+)
+def test_a_default_is_legal_for_its_own_shape_on_its_own_chip(
+    layer, chip, dtype, sizes
+):
+    tokens, model, hidden, experts = sizes
+    choices = {"mixtral": {"k": min(8, experts)}}.get(layer, {})
+    module = scheduled(
+        layer,
+        chip,
+        dtype,
+        tokens=max(tokens, experts),
+        model=model,
+        hidden=hidden,
+        experts=experts,
+        **choices,
+    )
+    kernels = [*grouped_kernels(module), *combine_kernels(module)]
+    assert kernels
+    for kernel in kernels:
+        if kernel.schedule:
+            assert fits(kernel, kernel.schedule, CHIPS[chip])

@@ -12,6 +12,7 @@ from backends.tpu.schedule import (
     chunk_rows,
     cuts,
     hbm_bytes,
+    ragged_cuts,
     ranked,
     seconds,
     tile_choices,
@@ -31,6 +32,13 @@ def test_cuts_are_the_width_or_whole_lanes_that_divide_it(width):
     assert found == sorted(found, reverse=True)
     assert all(width % cut == 0 for cut in found)
     assert all(cut % LANES == 0 for cut in found[1:])
+
+
+def test_blocks_of_a_broken_width_are_whole_lanes():
+    assert ragged_cuts(768) == cuts(768)
+    assert ragged_cuts(2880)[:4] == [2880, 1536, 1024, 768]
+    assert ragged_cuts(2880)[-1] == LANES
+    assert ragged_cuts(100) == [100]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 100, 4096, 65536, 8192 * 64])
