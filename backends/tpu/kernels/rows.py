@@ -191,6 +191,7 @@ def grouped_rows(
                 "arbitrary",
             ),
             vmem_limit_bytes=VMEM_LIMIT,
+            disable_bounds_checks=True,  # checks cost as much as the copies
         ),
         interpret=INTERPRET,
         name="grouped_rows",

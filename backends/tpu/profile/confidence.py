@@ -1,14 +1,12 @@
 """How far an estimate can be trusted: a class by chip and by what was simulated.
 
-A: kernels like it came out within 5% of published times, in the median. B: within 12%.
-C: a model that published times do not confirm, XLA's own estimate, or a copy's bytes.
-D: something that the time follows from was assumed; the op's note says what.
-`docs/tpu-cycles.md` has the figures behind the classes.
+Classes are expectations from earlier comparisons with published times of such kernels;
+`accuracy` prints what the simulator reaches now.
 """
 
 MEANING = {
-    "A": "kernels like it came out within 5% of published times, in the median",
-    "B": "kernels like it came out within 12% of published times, in the median",
+    "A": "expected within 5%, as published times of such kernels were met",
+    "B": "expected within 12%",
     "C": "a model that no published time confirms, or XLA's own estimate",
     "D": "something that the time follows from was assumed; see the note",
 }

@@ -58,8 +58,8 @@ def _words(value: Any) -> list[int]:
 def _arguments(avals: Sequence[Any], routing: Routing) -> list[Any]:
     """Integers [E] are rows of each expert, [T, K] choices; the rest is unknown.
 
-    All rows are the leading size of the first argument with two axes or more, all
-    experts that of the first one with three.
+    Masks are all true. All rows are the leading size of the first argument with two
+    axes or more, all experts that of the first one with three.
     """
     rows = next((a.shape[0] for a in avals if len(a.shape) >= 2), 0)
     experts = next((a.shape[0] for a in avals if len(a.shape) >= 3), 0)
@@ -71,6 +71,8 @@ def _arguments(avals: Sequence[Any], routing: Routing) -> list[Any]:
         elif integer and len(aval.shape) == 2 and aval.shape[1] <= experts:
             found = routing.choices(aval.shape[0], aval.shape[1], experts)
             values.append(found.astype(aval.dtype))
+        elif aval.dtype == jnp.bool_:
+            values.append(np.ones(aval.shape, dtype=bool))
         else:
             values.append(UNKNOWN)
     return values
