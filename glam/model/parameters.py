@@ -103,23 +103,22 @@ def _layer(config: Config, kind: str, key: jax.Array) -> Params:
 
 
 def _attention(config: Config, key: jax.Array) -> Params:
-    fan = {
-        "query": config.model * config.head,
-        "key": config.model,
-        "value": config.model,
-        "out": config.heads * config.head,
-        "bias": config.heads * RELATIVE_BUCKETS,
-    }
-    keys = jax.random.split(key, len(fan))
-    lengths = sizes(config)
+    """All projections in one draw: XLA takes longest to compile random numbers."""
+    model, heads, head = config.model, config.heads, config.head
+    projections, bias = jax.random.split(key)
+    dtype = config.parameter_dtype
+    drawn = _normal(projections, (4, model, heads, head), 1.0, "float32")
+    fans = model * head, model, model, heads * head
+    query, key_, value, out = (
+        (drawn[index] * fan**-0.5).astype(dtype) for index, fan in enumerate(fans)
+    )
+    buckets = heads, RELATIVE_BUCKETS
     return {
-        name: _normal(
-            own,
-            tuple(lengths[axis] for axis in _ATTENTION[name]),
-            fan[name] ** -0.5,
-            config.parameter_dtype,
-        )
-        for name, own in zip(fan, keys, strict=True)
+        "query": query,
+        "key": key_,
+        "value": value,
+        "out": jnp.moveaxis(out, 0, 2),
+        "bias": _normal(bias, buckets, (heads * RELATIVE_BUCKETS) ** -0.5, dtype),
     }
 
 

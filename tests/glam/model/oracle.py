@@ -24,7 +24,7 @@ class Sizes:
 
 
 def model(sizes, params, inputs, targets, segments):
-    """Loss, logits [B, L, V], the load-balance losses, and gradients like params.
+    """Loss, logits [B, L, V], load-balance losses, and a function for the gradients.
 
     `params` is {"embedding", "final_norm", "layers": [{...}]}.
     """
@@ -48,18 +48,21 @@ def model(sizes, params, inputs, targets, segments):
     loss, d_logits = objective(sizes, logits, targets, segments)
     loss += sizes.balance_weight * sum(balances)
 
-    grads = {"layers": [], "embedding": np.zeros_like(table)}
-    last = normed.reshape(-1, width) * width**-0.5
-    grads["embedding"] += d_logits.reshape(-1, len(table)).T @ last
-    d_x, grads["final_norm"] = undo_norm(d_logits @ table * width**-0.5)
-    for undo_attention, undo in reversed(back):
-        d_made, found = undo(d_x)
-        d_x = d_x + d_made
-        d_made, more = undo_attention(d_x)
-        d_x = d_x + d_made
-        grads["layers"].insert(0, found | more)
-    np.add.at(grads["embedding"], inputs, d_x)
-    return loss, logits, balances, grads
+    def gradients():
+        grads = {"layers": [], "embedding": np.zeros_like(table)}
+        last = normed.reshape(-1, width) * width**-0.5
+        grads["embedding"] += d_logits.reshape(-1, len(table)).T @ last
+        d_x, grads["final_norm"] = undo_norm(d_logits @ table * width**-0.5)
+        for undo_attention, undo in reversed(back):
+            d_made, found = undo(d_x)
+            d_x = d_x + d_made
+            d_made, more = undo_attention(d_x)
+            d_x = d_x + d_made
+            grads["layers"].insert(0, found | more)
+        np.add.at(grads["embedding"], inputs, d_x)
+        return grads
+
+    return loss, logits, balances, gradients
 
 
 def objective(sizes, logits, targets, segments):

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -15,15 +16,10 @@ def relative(found, truth):
     return np.linalg.norm(found - truth) / np.linalg.norm(truth)
 
 
-@pytest.fixture(scope="module")
-def step():
-    """The objective and its gradient, with options given as a configuration."""
-
-    def objective(config, params, batch):
-        return loss(config, params, batch)
-
-    gradient = jax.value_and_grad(objective, argnums=1, has_aux=True)
-    return jax.jit(gradient, static_argnums=0)
+def step(config, params, examples):
+    """The objective and its gradient."""
+    gradient = jax.value_and_grad(partial(loss, config), has_aux=True)
+    return small.quick(gradient, params, examples)(params, examples)
 
 
 @pytest.mark.smoke
@@ -32,7 +28,7 @@ def step():
     [{}, {"activation": "gelu", "z_weight": 1e-4, "remat": "products"}],
     ids=["paper", "options"],
 )
-def test_forward_and_gradient_are_the_oracles(step, change):
+def test_forward_and_gradient_are_the_oracles(change):
     config, examples = replace(small.CONFIG, **change), small.batch()
     (total, metrics), grads = step(config, small.params(), examples)
     truth, _, balances, true_grads = small.judged(config, small.params(), examples)
@@ -42,23 +38,56 @@ def test_forward_and_gradient_are_the_oracles(step, change):
     found = dict(flat(small.for_oracle(config, grads)))
     wrong = {
         name: relative(found[name], array)
-        for name, array in flat(true_grads)
+        for name, array in flat(true_grads())
         if relative(found[name], array) > BOUND
     }
     assert not wrong
 
 
-def test_logits_are_the_oracles():
+@pytest.fixture(scope="module")
+def run():
+    """Logits of tokens and segments, without capacity: as served."""
+    config = small.CONFIG.serving()
     examples = small.batch()
-    run = jax.jit(forward, static_argnums=0)
-    logits, _ = run(
-        small.CONFIG, small.params(), examples["inputs"], examples["segments"]
-    )
-    _, truth, _, _ = small.judged(small.CONFIG, small.params(), examples)
+    parts = small.params(), examples["inputs"], examples["segments"]
+    return partial(small.quick(partial(forward, config), *parts), small.params())
+
+
+def test_logits_are_the_oracles(run):
+    examples = small.batch()
+    logits, _ = run(examples["inputs"], examples["segments"])
+    config = replace(small.CONFIG, capacity_factor=8.0, groups=1)
+    _, truth, _, _ = small.judged(config, small.params(), examples)
     assert relative(np.asarray(logits), truth) < BOUND
 
 
-def test_a_dense_model_is_the_oracles(step):
+def test_packed_documents_never_see_each_other(run):
+    """Changing one document leaves the logits of all others bit-equal."""
+    examples, other = small.batch(), small.batch(seed=1)
+    before, _ = run(examples["inputs"], examples["segments"])
+    changed = examples["segments"] == 2
+    changed[1] = False
+    assert changed.sum() == small.LENGTHS[0][1]
+    inputs = np.where(changed, other["inputs"], examples["inputs"])
+    after, _ = run(inputs, examples["segments"])
+    before, after = np.asarray(before), np.asarray(after)
+    assert not np.array_equal(before[changed], after[changed])
+    assert np.array_equal(before[~changed], after[~changed])
+
+
+def test_a_later_token_is_never_seen(run):
+    examples = small.batch()
+    inputs = examples["inputs"].copy()
+    inputs[1, 100] = 7
+    before, _ = run(examples["inputs"], examples["segments"])
+    after, _ = run(inputs, examples["segments"])
+    same = np.all(np.asarray(before) == np.asarray(after), axis=-1)
+    assert same[0].all()
+    assert same[1, :100].all()
+    assert not same[1, 100:].any()
+
+
+def test_a_dense_model_is_the_oracles():
     config = replace(small.CONFIG, experts=None, layers=3)
     params, examples = small.params(config), small.batch()
     (total, metrics), grads = step(config, params, examples)
@@ -66,5 +95,5 @@ def test_a_dense_model_is_the_oracles(step):
     assert float(total) == pytest.approx(truth, rel=1e-6)
     assert "load" not in metrics
     found = dict(flat(small.for_oracle(config, grads)))
-    for name, array in flat(true_grads):
+    for name, array in flat(true_grads()):
         assert relative(found[name], array) < BOUND, name
