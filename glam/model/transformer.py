@@ -41,7 +41,7 @@ def forward(
     {"loss": the weighted sum over layers, "losses", "metrics": arrays [block, ...]}.
     """
     place = Place(segments, segments, positions, positions)
-    seen = _Seen(config, tokens, segments)
+    below = FeedForwards(config, tokens, segments)
     keys = None if key is None else jax.random.split(key, config.blocks)
 
     def block(x: jax.Array, scanned: tuple[Params, Any]) -> tuple[jax.Array, Aux]:
@@ -50,7 +50,7 @@ def forward(
         for kind in config.kinds:
             layer = params[kind]
             x = x + _self_attention(config, layer, x, place)
-            made, found = seen.feed_forward(kind, layer, x, key)
+            made, found = below.apply(kind, layer, x, key)
             x = x + made
             aux |= found
         return x, aux
@@ -131,8 +131,8 @@ def _self_attention(
     return merge_heads(out, params, x.dtype)
 
 
-class _Seen:
-    """What the feed-forward layers of one call see: the ops, and inputs beside x."""
+class FeedForwards:
+    """The feed-forward layers of one call: their ops, and their inputs beside x."""
 
     def __init__(self, config: Config, tokens: jax.Array, segments: jax.Array) -> None:
         compiled = partial(feed_forward.compiled, config, tokens=tokens.size)
@@ -140,7 +140,7 @@ class _Seen:
         self.valid = (segments > 0).reshape(-1)
         self.ids = tokens.reshape(-1)
 
-    def feed_forward(
+    def apply(
         self, kind: str, layer: Params, x: jax.Array, key: jax.Array | None
     ) -> tuple[jax.Array, Aux]:
         """The sublayer's output, and losses and metrics of a layer with experts."""
