@@ -55,14 +55,8 @@ class Target:
             schedule = _load("backends.tpu.scheduling").schedule_module
             schedule(module, self.name, choices)
             return
-        if choices:
-            raise UnsupportedByTarget(
-                target=self.name,
-                what="a schedule that is chosen",
-                reason="its schedule always follows from the shapes",
-            )
         cpu = _load("backends.cpu.scheduling")
-        cpu.schedule_module(module, self.multiplies_bfloat16)
+        cpu.schedule_module(module, self.name, self.multiplies_bfloat16, choices)
 
     def emit(self, module: mlir.Module, interpret: bool = False) -> str:
         """The module's source; with `interpret` it runs on any machine."""

@@ -47,7 +47,9 @@ class Config:
     Numbers: parameters and activations have their own dtypes; norms, router scores,
     attention logits and output logits are float32 in either. `remat` is what the
     backward pass computes again: nothing, all but matrix products, or all of a block.
-    `key_block` is how many keys attention sees at a time.
+    `key_block` is how many keys attention sees at a time. `tile_rows` is how many rows
+    of an expert are multiplied at a time: the target's choice, or one number for all,
+    and then a token has the same bits whatever is routed beside it.
 
     Losses: `balance_weight` is the weight of the load-balance loss, summed over layers;
     `z_weight` that of the z-loss on output logits (paper 0, public code 1e-4).
@@ -75,6 +77,7 @@ class Config:
     activation_dtype: str = "bfloat16"
     remat: str = "none"
     key_block: int = 256
+    tile_rows: int | None = None
     balance_weight: float = 0.01
     z_weight: float = 0.0
     target: str = "cpu"
@@ -92,6 +95,8 @@ class Config:
         self._check_routing()
 
     def _check_routing(self) -> None:
+        if self.tile_rows is not None:
+            _whole("tile_rows", self.tile_rows)
         if self.capacity_factor is not None:
             _number("capacity_factor", self.capacity_factor, None)
         if self.experts is None:

@@ -25,7 +25,8 @@ def compiled(config: Config, kind: str, tokens: int) -> Op:
     """
     sizes = _sizes(config, kind, tokens)
     name = _layer_name(config, kind)
-    return _compiled(name, config.target, config.activation_dtype, sizes)
+    tile = config.tile_rows if kind == "moe" else None
+    return _compiled(name, config.target, config.activation_dtype, tile, sizes)
 
 
 def parameters(config: Config, kind: str) -> Op:
@@ -33,7 +34,7 @@ def parameters(config: Config, kind: str) -> Op:
     alone = config.serving()
     sizes = _sizes(alone, kind, alone.sequence)
     name = _layer_name(config, kind)
-    return _compiled(name, config.target, config.parameter_dtype, sizes)
+    return _compiled(name, config.target, config.parameter_dtype, None, sizes)
 
 
 def apply(
@@ -115,6 +116,13 @@ def _declared(name: str) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def _compiled(
-    name: str, target: str, dtype: str, sizes: tuple[tuple[str, Any], ...]
+    name: str,
+    target: str,
+    dtype: str,
+    tile: int | None,
+    sizes: tuple[tuple[str, Any], ...],
 ) -> Op:
-    return moegen.compile(find_layer(name), target, dtype, **dict(sizes))
+    chosen = {} if tile is None else {"tile_rows": tile}
+    return moegen.compile(
+        find_layer(name), target, dtype, schedule=chosen, **dict(sizes)
+    )

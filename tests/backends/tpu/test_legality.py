@@ -17,7 +17,6 @@ from ir.errors import (
     IndexOverflow,
     KernelTooLarge,
     UnknownScheduleField,
-    UnsupportedByTarget,
 )
 from ir.pipeline import parse_passes, run_passes
 from moegen.compiler import ALL_PASSES, lower
@@ -113,8 +112,6 @@ def test_too_many_tiles_for_the_memory_of_scalars():
 def test_no_kernel_has_that_field():
     with pytest.raises(UnknownScheduleField, match=r"sets 'rows\.tile', and no kernel"):
         scheduled("mixtral", "tpu-v5e", choices={"rows.tile": 128}, **SIZES)
-    with pytest.raises(UnsupportedByTarget, match="always follows from the shapes"):
-        scheduled("mixtral", "cpu", choices={"tile_rows": 128}, **SIZES)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ CONFIG = Config(
     groups=2,
     activation_dtype="float32",
     key_block=64,
+    tile_rows=16,
 )
 LENGTHS = ((101, 30), (5, 139))  # of documents; what is left of the 144 is padding
 

@@ -64,6 +64,7 @@ def test_serving_drops_nothing():
         ({"z_weight": -1.0}, r"z_weight=-1\.0 must be a number of at least 0"),
         ({"activation": "swish"}, r"activation='swish' must be one of relu, gelu"),
         ({"remat": None}, r"remat=None must be one of none, products, all"),
+        ({"tile_rows": 0}, r"tile_rows=0 must be a whole number"),
         ({"layer": ""}, r"layer='' must be a name"),
         ({"layer_options": 3}, r"layer_options=3 must map names to numbers"),
         ({"layer_options": {"shared": "x"}}, r"'shared' is 'x' and must be a number"),
