@@ -147,9 +147,12 @@ def row_padding(work: Work, tile: int, blocks: Blocks) -> int:
     return places * (inner + (work.columns + work.results) * work.second)
 
 
-def ours(shape: Shape, chip: str, training: bool) -> tuple[int, float]:
+def ours(
+    shape: Shape, chip: str, training: bool, weights: str | None = None
+) -> tuple[int, float]:
     """Bytes of the emitted module's expert kernels; FLOPs done over those needed."""
-    op = compile(find_layer(shape.layer), chip, "bfloat16", **shape.sizes)
+    layer = find_layer(shape.layer)
+    op = compile(layer, chip, "bfloat16", weights=weights, **shape.sizes)
     module = mlir.parse(list(op.stages.values())[-1])
     compute = compute_dtype(module.operation)
     names = ("forward_residuals", "backward") if training else ("forward",)

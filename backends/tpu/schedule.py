@@ -161,7 +161,10 @@ def value_bytes(work: Work, chunk: int, blocks: Blocks) -> int:
     if work.kind == "sums":
         return chunk * 4 * 2 * (first + second)
     made = 3 * work.products * second
-    return chunk * 4 * (first * (2 if work.tokens else 1) + made)
+    values = chunk * 4 * (first * (2 if work.tokens else 1) + made)
+    if work.narrow:  # converted, if the compiler keeps them
+        values += work.products * work.operand_bytes * first * second
+    return values
 
 
 def blocks_in(work: Work, blocks: Blocks) -> tuple[int, int]:

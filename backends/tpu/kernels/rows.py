@@ -35,6 +35,7 @@ COMPUTE_DTYPE = jnp.bfloat16  # what operands of products are rounded to
 # How matrices of one byte an element are multiplied: "" for others; "direct", as they
 # are; converted "by chunk", in every product; "by block", once, in memory of their own.
 NARROW = ""
+BYTE_LINES = 32  # lines of bytes that share a tile of memory
 CORES = 1  # TensorCores that share a device; each takes a share of the tiles
 
 Arrays = tuple[jax.Array, ...]
@@ -224,9 +225,16 @@ def block_product(left: jax.Array, weight: jax.Array, turned: bool) -> jax.Array
 
 
 def widen(weights: Any, wide: Any) -> None:
-    """Convert the blocks of weights that just came."""
+    """Convert the blocks of weights that just came, a few lines at a time."""
     for narrow, out in zip(weights, wide, strict=True):
-        out[...] = narrow[...].astype(out.dtype)
+        lines = narrow.shape[1]
+        step = BYTE_LINES if lines % BYTE_LINES == 0 else lines
+        lax.fori_loop(0, lines // step, partial(widen_lines, narrow, out, step), None)
+
+
+def widen_lines(narrow: Any, out: Any, step: int, number: jax.Array, _: None) -> None:
+    at = pl.ds(pl.multiple_of(number * step, step), step)
+    out[0, at, :] = narrow[0, at, :].astype(out.dtype)
 
 
 def precision(dtype: Any) -> lax.Precision | None:

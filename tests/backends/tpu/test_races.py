@@ -21,10 +21,10 @@ WATCHED = (
 )
 
 
-def watched(layer, target, folder):
+def watched(layer, target, folder, **options):
     """The emitted module, with kernels run by the interpreter that finds races."""
     source = moegen.compile(
-        find_layer(layer), target, "bfloat16", cache=folder, **SIZES
+        find_layer(layer), target, "bfloat16", cache=folder, **options, **SIZES
     ).source
     assert PLAIN in source
     path = folder / f"{layer}_watched.py"
