@@ -25,6 +25,7 @@ _WIDTHS = {
     "bfloat16": 2,
     "float16": 2,
     "int8": 1,
+    "float8_e4m3fn": 1,
     "bool": 1,
 }
 

@@ -177,3 +177,17 @@ def test_a_chip_that_has_no_such_weights_says_what_it_has(cache):
 def test_weights_by_another_name(cache):
     text = refusal(errors.BadArgument, compiled, "switch", cache, "int9")
     holds(text, ["weights can be int8 or fp8", "'int9'", "did you mean 'int8'?"])
+
+
+@pytest.mark.parametrize("weights", ["int8", "fp8"])
+def test_the_report_counts_one_byte_an_element(weights, cache):
+    (row,) = (
+        r for r in compiled("switch", cache, weights).report() if r.flops and r.experts
+    )
+    (wide,) = (
+        r
+        for r in compiled("switch", cache, None).report()
+        if r.flops and r.experts and r.function == "forward"
+    )
+    matrices, scales = 2 * 4 * 8 * 8, 2 * 4 * 8 * 4
+    assert wide.bytes_read - row.bytes_read == 3 * matrices - scales
