@@ -115,6 +115,8 @@ class Run:
         """The newest checkpoint's state, or the first."""
         found = self.keeper.newest()
         if found is None:
+            # What an earlier start did before its first checkpoint is done again.
+            self.keeper.forget_after(self.place)
             seed = self.plan.train.seed
             return first_state(self.learner, self.optimizer, seed, self.mesh)
         place, state = self.keeper.load(found, self._like(), self.mesh)
