@@ -18,9 +18,12 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from glam.data import ByteTokenizer, TokenStore, batches, documents, one_pass, pack
+from glam.data.batches import batches, one_pass
 from glam.data.noise import is_noise, noisy_corpus
 from glam.data.sampling import judge
+from glam.data.sources import documents
+from glam.data.store import TokenStore, pack
+from glam.data.tokenizer import ByteTokenizer
 from glam.data.training_quality import train_classifier
 from glam.model import Config
 

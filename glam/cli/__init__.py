@@ -1,7 +1,6 @@
 """The command line `glam`: one file a command, what it needs imported when it runs."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from argparse import Namespace
@@ -11,18 +10,7 @@ import moegen
 from ir.errors import BadArgument
 from moegen.cli.program import BAD_USE, Parser, guarded
 
-COMMANDS = (
-    "models",
-    "count",
-    "variants",
-    "cost",
-    "data",
-    "train",
-    "report",
-    "generate",
-    "eval",
-    "convert",
-)
+COMMANDS = ("models", "count", "cost", "data", "train", "report")
 OWN = ("glam", "moegen", "backends", "ir", "examples")
 
 
@@ -35,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    parser, commands = _parser()
+    # A command that is named does not wait for what the others import.
+    named = tuple(name for name in argv[:1] if name in COMMANDS)
+    parser, commands = _parser(named or COMMANDS)
     arguments = parser.parse_args(argv)
     if arguments.command is None:
         parser.print_help()
@@ -59,8 +49,8 @@ def _call(command: ModuleType, arguments: Namespace) -> int:
     return code
 
 
-def _parser() -> tuple[Parser, dict[str, ModuleType]]:
-    """The parser, and the module behind each command."""
+def _parser(names: tuple[str, ...]) -> tuple[Parser, dict[str, ModuleType]]:
+    """The parser of these commands, and the module behind each."""
     parser = Parser(
         prog="glam",
         description="The GLaM models (Du et al. 2021), made of generated layers.",
@@ -69,11 +59,8 @@ def _parser() -> tuple[Parser, dict[str, ModuleType]]:
     parser.add_argument("--version", action="version", version=moegen.__version__)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands: dict[str, ModuleType] = {}
-    for name in COMMANDS:
-        path = f"{__name__}.{name}"
-        if importlib.util.find_spec(path) is None:
-            continue
-        commands[name] = importlib.import_module(path)
+    for name in names:
+        commands[name] = importlib.import_module(f"{__name__}.{name}")
         commands[name].register(subparsers)
     return parser, commands
 

@@ -10,14 +10,8 @@ from typing import Any
 
 import jax
 
-from glam.data import (
-    Batches,
-    Tokenizer,
-    batches,
-    check_vocabulary,
-    load_tokenizer,
-    one_pass,
-)
+from glam.data.batches import Batches, batches, one_pass
+from glam.data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
 from glam.train.checkpoint import Store
 from glam.train.efficiency import FORMULA, Peak, peak_of_devices
 from glam.train.facts import Facts, Speed

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from glam.data import Tokenizer, load_tokenizer
+from glam.data.tokenizer import Tokenizer, load_tokenizer
 from glam.model import Config, init
 from glam.train.checkpoint import (
     newest_sound,

@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glam.data import ByteTokenizer, Document, batches, one_pass, pack
+from glam.data.batches import batches, one_pass
+from glam.data.document import Document
 from glam.data.shares import Share
+from glam.data.store import pack
+from glam.data.tokenizer import ByteTokenizer
 from ir.errors import BadArgument
 
 TOKENIZER = ByteTokenizer()

@@ -1,7 +1,7 @@
 import pytest
 
-from glam.data import Document
 from glam.data.contamination import evaluation_set, look_for, ngram_length
+from glam.data.document import Document
 from ir.errors import BadArgument
 
 

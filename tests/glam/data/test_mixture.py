@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from glam.data import ByteTokenizer, batches
+from glam.data.batches import batches
 from glam.data.mixture import TABLE_3, Part, epochs, read_mixture, write_mixture
+from glam.data.tokenizer import ByteTokenizer
 from ir.errors import BadArgument
 
 

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from glam.data import Document
+from glam.data.document import Document
 from glam.data.near_duplicates import Deduplicator
 from glam.data.words import words
 from ir.errors import BadArgument

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from glam.data import Document
+from glam.data.document import Document
 from glam.data.noise import (
     NOISE,
     chunks,

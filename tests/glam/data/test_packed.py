@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from glam.data import ByteTokenizer, Document, batches
+from glam.data.batches import batches
+from glam.data.document import Document
 from glam.data.packed import MANIFEST, open_packed, write_packed
 from glam.data.store import pack
+from glam.data.tokenizer import ByteTokenizer
 from ir.errors import BadArgument
 
 TOKENIZER = ByteTokenizer()

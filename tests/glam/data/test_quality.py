@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glam.data import Document
+from glam.data.document import Document
 from glam.data.noise import noise_from
 from glam.data.quality import Features, QualityClassifier
 from glam.data.training_quality import train_classifier

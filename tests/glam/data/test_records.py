@@ -3,8 +3,9 @@ import json
 
 import pytest
 
-from glam.data import Document, documents
+from glam.data.document import Document
 from glam.data.records import record_file
+from glam.data.sources import documents
 from ir.errors import BadArgument
 
 DOCUMENTS = [

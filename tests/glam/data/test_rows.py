@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glam.data import ByteTokenizer, Document, pack
+from glam.data.document import Document
 from glam.data.rows import Rows
+from glam.data.store import pack
+from glam.data.tokenizer import ByteTokenizer
 from ir.errors import BadArgument
 
 TOKENIZER = ByteTokenizer()

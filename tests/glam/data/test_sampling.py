@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glam.data import Document
+from glam.data.document import Document
 from glam.data.quality import Features, QualityClassifier
 from glam.data.sampling import judge, keep_probability, keeps
 from ir.errors import BadArgument

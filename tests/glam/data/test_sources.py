@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from glam.data import documents
 from glam.data.readers import Reading
+from glam.data.sources import documents
 from ir.errors import BadArgument
 
 RECORDS = [{"text": "one\ntwo", "id": 7}, {"text": "drei \u00e4\u00f6", "id": 8}]

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glam.data import Document, SentencePieceTokenizer, load_tokenizer
+from glam.data.document import Document
 from glam.data.subwords import KINDS, train_tokenizer
+from glam.data.tokenizer import SentencePieceTokenizer, load_tokenizer
 from ir.errors import BadArgument
 
 PROSE = inspect.getsource(inspect.cleandoc)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glam.data import ByteTokenizer, check_vocabulary, load_tokenizer
+from glam.data.tokenizer import ByteTokenizer, check_vocabulary, load_tokenizer
 from ir.errors import BadArgument
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from glam.cli import main
 from glam.cli.data import STEPS
-from glam.data import ByteTokenizer, batches
+from glam.data.batches import batches
+from glam.data.tokenizer import ByteTokenizer
 
 WORDS = [
     "alpha",
