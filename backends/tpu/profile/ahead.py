@@ -4,6 +4,7 @@
 that loads it, and reads its options once: so it never loads in the caller's.
 """
 
+import functools
 import importlib.util
 import json
 import sys
@@ -31,7 +32,10 @@ def main(path: str) -> int:
 
 def _compile(request: dict[str, Any]) -> None:
     """Leave `compiled.txt`, `versions.json` and, with a routing, `calls.json`."""
+    sys.path[:0] = request["paths"]
     function = _load(request["file"], request["function"])
+    if request["static"]:
+        function = functools.partial(function, **request["static"])
     out = Path(request["out"])
     device = _device(request["topology"])
     with _facts_of(device):

@@ -83,6 +83,8 @@ class Program:
 _HEADER = "control target key"
 _EXIT = "exit bundle"
 _BLOCK_COMMENT = re.compile(r"/\*(?:(?!/\*|\*/).)*\*/", re.DOTALL)
+# A strided copy says between which memories only in the comment behind it.
+_GENERAL = re.compile(r"\bdma\.general\b(?=[^{};]*/\* (\w+)-to-(\w+) \*/)")
 _REGION = re.compile(r"(Start/End empty|Start|End) region (\d+)")
 _BUNDLE = re.compile(
     r"^\s*(?P<address>0x[0-9a-f]+|0)\s+(?P<labels>(?:[A-Z]{2}\s*:?\s*)*):?\s*"
@@ -97,6 +99,8 @@ _INSTRUCTION = re.compile(
 _GUARD = re.compile(r"\((?P<not>!)?(?P<register>%[\w]+)(?:,\s*(?P<old>[^()]*))?\)\s*,?")
 _TARGET = re.compile(r"target\s*=\s*\$region(\d+)")
 _ATTRIBUTE = re.compile(r"\[[^\]]*\]\.?\w*|\(\w+\)")
+# `scalar_lea.vmem %s1, 4294967288 [#allocation0]` names the place that it stays within.
+_WITHIN = re.compile(r"(?<=\d)\s+\[#[^\]]*\]\s*$")
 
 
 def read_bundles(text: str, name: str) -> Program:
@@ -106,7 +110,7 @@ def read_bundles(text: str, name: str) -> Program:
     if _EXIT not in text[text.rstrip().rfind("\n") :] and _EXIT not in text[-4000:]:
         last = text.count("\n") + 1
         raise _unreadable(name, last, "its last bundle is not the exit: it is cut off")
-    plain = _without_comments(text, name)
+    plain = _without_comments(_GENERAL.sub(r"dma.\1_to_\2", text), name)
     bundles = tuple(_bundles(plain, name))
     _check_addresses(bundles, name)
     regions = {region: b.address for b in bundles for region in b.starts}
@@ -189,7 +193,7 @@ def _parts(results: str, opcode: str, rest: str, line: int) -> Instruction:
     guard = _GUARD.search(rest)
     if guard:
         rest = rest[: guard.start()] + rest[guard.end() :]
-    attributes, rest = _attributes(opcode, rest)
+    attributes, rest = _attributes(opcode, _WITHIN.sub("", rest))
     old = guard["old"] if guard else None
     return Instruction(
         opcode=opcode,

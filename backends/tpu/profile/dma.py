@@ -1,7 +1,7 @@
 """DMA: a fixed latency, then HBM bandwidth shared fluidly by all that is in flight.
 
-Completion is counted in granules on sync flags. Rates are cycles per KiB: one for
-reads alone or writes alone, another while both flow (`units.json`).
+Completion is counted in granules on sync flags. Rates are cycles per KiB: at most what
+reads can carry, what writes can, and what both can together (`units.json`).
 """
 
 import math
@@ -129,13 +129,29 @@ class Dma:
         self._finish()
 
     def _rates(self, flowing: list[Transfer]) -> list[float]:
-        """Bytes a cycle of each."""
-        hbm = [each for each in flowing if each.direction != "local"]
-        mixed = len({each.direction for each in hbm}) > 1
-        per_kib = self.table["mixed_cycles_per_kib" if mixed else "cycles_per_kib"]
-        share = 1024 / (per_kib * max(1, len(hbm)) * self.sharers)
+        """Bytes a cycle of each: equal shares, within what each direction can carry."""
+        number = {way: 0 for way in ("in", "out", "local")}
+        for each in flowing:
+            number[each.direction] += 1
+        whole = self._flow(number["in"], number["out"])
+        rates = {way: whole[way] / max(1, number[way]) for way in whole}
+        rates["local"] = whole["local"]
+        return [rates[each.direction] for each in flowing]
+
+    def _flow(self, reads: int, writes: int) -> dict[str, float]:
+        """Bytes a cycle of each direction, for all its transfers together."""
+        inward = self._rate("cycles_per_kib")
+        outward = self._rate("write_cycles_per_kib")
+        if reads and writes:
+            both = self._rate("mixed_cycles_per_kib")
+            wanted = both * reads / (reads + writes)
+            inward = min(inward, max(wanted, both - outward))
+            outward = min(outward, both - inward)
         local = 1024 / _LOCAL_CYCLES_PER_KIB
-        return [local if each.direction == "local" else share for each in flowing]
+        return {"in": inward, "out": outward, "local": local}
+
+    def _rate(self, name: str) -> float:
+        return 1024 / (self.table[name] * self.sharers)
 
     def _finish(self) -> None:
         for each in self.flying:

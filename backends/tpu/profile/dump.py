@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,15 @@ def dump(
     megacore: bool = False,
     seconds: float = 120.0,
     routing: Routing | None = None,
+    static: Mapping[str, Any] | None = None,
+    paths: tuple[Path, ...] = (),
 ) -> Dump:
     """Compile `file:function` for `chip` with arguments like `bf16[4096,2048]`.
 
     `python` is an interpreter with jax and libtpu; `seconds` the child's time limit.
-    With a `routing` the kernels' integer operands are computed from it.
+    With a `routing` the kernels' integer operands are computed from it. `static` holds
+    keyword arguments of the function that JSON can carry; `paths` go in front of the
+    child's import path.
     """
     if chip not in TOPOLOGIES:
         raise UnknownChip(chip=chip, chips=", ".join(TOPOLOGIES))
@@ -94,6 +99,8 @@ def dump(
             "file": str(Path(file).resolve()),
             "function": function,
             "args": list(args),
+            "static": dict(static or {}),
+            "paths": [str(Path(each).resolve()) for each in paths],
             "topology": topology,
             "routing": asdict(routing) if routing else None,
             "out": folder,

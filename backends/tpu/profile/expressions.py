@@ -38,7 +38,7 @@ _PLAIN = {
     "pxor": "({0} ^ {1})",
     "pnand": "(({0} & {1}) ^ True)",
     "pnor": "(({0} | {1}) ^ True)",
-    "sld": "note({0}, 0, 'fixed') or load({0})",
+    "sld": "load({0})",
 }
 
 

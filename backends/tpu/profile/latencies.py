@@ -49,14 +49,17 @@ class Latencies:
         """A figure as whole cycles; zero where there is none."""
         return int(self[name]) if name else 0
 
-    def timing(self, opcode: str, where: Where) -> Timing:
-        """The times of an opcode; UnknownInstruction where the table has none."""
+    def timing(self, opcode: str, where: Where, attributes: str = "") -> Timing:
+        """The times of an opcode; UnknownInstruction where the table has none.
+
+        The unit's number stands in the opcode, or behind it: `.mrb [4].mxu1`.
+        """
         family = _family(opcode)
         if family is None:
             raise UnknownInstruction(
                 where, kind="instruction", name=opcode, chip=self.chip
             )
-        found = _NUMBERED.search(opcode)
+        found = _NUMBERED.search(opcode) or _NUMBERED.search(attributes)
         number = int(found[1]) if found else 0
         unit = family["unit"] or ""
         latency = family["latency"]

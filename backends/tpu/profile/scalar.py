@@ -28,9 +28,15 @@ _WORD = 0xFFFFFFFF
 
 @dataclass
 class Memory:
-    """Scalar memory: words by address; symbols lie far apart, in order of use."""
+    """Scalar memory; symbols lie far apart, in order of use.
+
+    `words` are those that the kernel stored, `given` those that the caller supplied;
+    `filled` counts the copies of the latter.
+    """
 
     words: dict[int, Any] = field(default_factory=dict)
+    given: dict[int, int] = field(default_factory=dict)
+    filled: int = 0
     symbols: dict[str, int] = field(default_factory=dict)
     supplied: dict[str, list[int]] = field(default_factory=dict)
 
@@ -44,7 +50,7 @@ class Memory:
     def _fill(self, symbol: str) -> None:
         base = self.symbols[symbol]
         for index, value in enumerate(self.supplied.get(symbol, ())):
-            self.words[base + index] = value & _WORD
+            self.given[base + index] = value & _WORD
 
     def fill(self, source: Any, target: int, words: int) -> None:
         """Copy what was supplied for the argument at `source` into scalar memory.
@@ -52,10 +58,12 @@ class Memory:
         Where nothing was, what lay there becomes unknown.
         """
         given = self.supplied.get(self._argument_at(source), [])
+        self.filled += 1
         for index in range(words):
             self.words.pop(target + index, None)
+            self.given.pop(target + index, None)
         for index, value in enumerate(given[:words]):
-            self.words[target + index] = value & _WORD
+            self.given[target + index] = value & _WORD
 
     def _argument_at(self, address: Any) -> str:
         if isinstance(address, Unknown):
@@ -73,7 +81,22 @@ class Memory:
             return address
         if address in self.words:
             return self.words[address]
+        if address in self.given:
+            return self.given[address]
         return Unknown(f"scalar memory {self.name(address)}")
+
+    def straight(self, address: int, word: int, by: int, rise: int, most: int) -> int:
+        """How many more words, `by` apart, each are `rise` above the one before.
+
+        Counted from `word` at `address`, at most `most`, and among the supplied ones.
+        """
+        count = 0
+        while count < most:
+            address, word = address + by, (word + rise) & _WORD
+            if address in self.words or self.given.get(address) != word:
+                break
+            count += 1
+        return count
 
     def store(self, address: Any, value: Any) -> None:
         """Keep a word."""
@@ -120,7 +143,7 @@ class Machine:
         names = ", ".join(
             f"b{i}" for i in range(sum(line.startswith("bits") for line in body))
         )
-        taken = [f"t{place}_{target}" for place, target in segment.branches]
+        taken = [f"t{place}_{target}" for place, target, _ in segment.branches]
         text = "\n ".join(
             [
                 "def segment():",
@@ -131,7 +154,7 @@ class Machine:
         )
         scope = {
             "R": self.registers,
-            "load": self.memory.load,
+            "load": self._load,
             "store": self.memory.store,
             "note": self._note,
             "divide": self._divide,
@@ -142,6 +165,11 @@ class Machine:
         exec(compile(text, f"<{self.program.name}:{segment.begin:#x}>", "exec"), scope)
         made: Callable[[], Outcome] = scope["segment"]
         return made
+
+    def _load(self, address: Any) -> Any:
+        word = self.memory.load(address)
+        self.record.append((address, word, "load"))
+        return word
 
     def _note(self, left: Any, right: Any, kind: str) -> bool:
         self.record.append((left, right, kind))

@@ -133,7 +133,8 @@ class Simulator:
     ) -> None:
         self._program = program
         self._table = table
-        self._segments = Segments(program, table.cycles("delay_slots"))
+        least, most = table.cycles("delay_slots_least"), table.cycles("delay_slots")
+        self._segments = Segments(program, least, most)
         self._rows = Rows(program, table)
         self._issue = Issue(table)
         self._built: dict[Segment, tuple[Row, ...]] = {}
@@ -154,7 +155,7 @@ class Simulator:
         while place < last:
             segment = self._segments.at(place, pending[0])
             taken = self._pass(segment)
-            following, pending = _next(segment, taken, pending, self._table)
+            following, pending = _next(segment, taken, pending)
             if following <= place and extrapolate:
                 self._loops.arrive(following)
             place = following
@@ -295,16 +296,12 @@ class Simulator:
 
 
 def _next(
-    segment: Segment,
-    taken: tuple[bool, ...],
-    pending: tuple[int, int],
-    table: Latencies,
+    segment: Segment, taken: tuple[bool, ...], pending: tuple[int, int]
 ) -> tuple[int, tuple[int, int]]:
     """Where to go on, and a taken branch whose delay slots are still to come."""
     if pending[0]:
         return pending[1], (0, 0)
-    for (place, target), jumps in zip(segment.branches, taken, strict=True):
-        end = place + 1 + table.cycles("delay_slots")
+    for (_, target, end), jumps in zip(segment.branches, taken, strict=True):
         if jumps and end <= segment.end:
             return target, (0, 0)
         if jumps:

@@ -86,7 +86,7 @@ class Rows:
 
     def _slot(self, each: Instruction, bit: int) -> Slot:
         where = Where(self._program.name, each.line)
-        timing = self._table.timing(each.opcode, where)
+        timing = self._table.timing(each.opcode, where, each.attributes)
         reads = {r.name for r in each.registers if not _is_scalar_name(r.name)}
         return Slot(
             kind=timing.kind,

@@ -8,7 +8,8 @@ from ir.errors import UnknownScalar
 class Unknown:
     """A value known only at run time; `origin` says where it came from.
 
-    Arithmetic with it is unknown too. Asking whether it is true raises.
+    Arithmetic with it is unknown too, except where the other side decides alone:
+    `and` with zero, `or` with true. Asking whether it is true raises.
     """
 
     __slots__ = ("origin",)
@@ -19,8 +20,16 @@ class Unknown:
     def _spread(self, *_: Any) -> "Unknown":
         return self
 
+    def __and__(self, other: Any) -> Any:
+        return self if isinstance(other, Unknown) or other else other
+
+    def __or__(self, other: Any) -> Any:
+        return other if other is True else self
+
+    __rand__ = __and__
+    __ror__ = __or__
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _spread
-    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _spread
+    __xor__ = __rxor__ = _spread
     __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _spread
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __neg__ = _spread
     __lt__ = __le__ = __gt__ = __ge__ = _spread

@@ -165,3 +165,55 @@ def scale_loop_4(a: Any) -> Any:
 def scale_loop_8(a: Any) -> Any:
     """Twice the input in a loop of eight tiles a step."""
     return _scale_loop(a, 8)
+
+
+def sums_by_dot(a: Any) -> Any:
+    """Inclusive sums over lanes as one product with a triangle of ones."""
+
+    def body(a: Any, o: Any) -> None:
+        rows = lax.broadcasted_iota(jnp.int32, (128, 128), 0)
+        columns = lax.broadcasted_iota(jnp.int32, (128, 128), 1)
+        ones = (rows <= columns).astype(jnp.float32)
+        o[...] = jnp.dot(a[...], ones, preferred_element_type=jnp.float32)
+
+    return _block(body, [a.shape], a)
+
+
+def spread_row(a: Any) -> Any:
+    """The first row in every sublane, by a load that does not move."""
+
+    def body(a: Any, o: Any) -> None:
+        o[...] = a[pl.ds(0, a.shape[0], stride=0), :]
+
+    return _block(body, [a.shape], a)
+
+
+def max_and_place(a: Any) -> Any:
+    """Each row's maximum and its lane, in every lane."""
+
+    def body(a: Any, o: Any, p: Any) -> None:
+        x = a[...]
+        o[...] = jnp.broadcast_to(jnp.max(x, axis=1, keepdims=True), x.shape)
+        place = jnp.argmax(x, axis=1, keepdims=True).astype(jnp.int32)
+        p[...] = jnp.broadcast_to(place.astype(jnp.float32), x.shape)
+
+    return _block(body, [a.shape, a.shape], a)
+
+
+def top_8(a: Any) -> Any:
+    """The eight largest of each row and their lanes, one after another."""
+
+    def body(a: Any, o: Any, p: Any) -> None:
+        x = a[...]
+        lane = lax.broadcasted_iota(jnp.int32, x.shape, 1)
+        values, places = jnp.zeros_like(x), jnp.zeros_like(x)
+        for rank in range(8):
+            best = jnp.max(x, axis=1, keepdims=True)
+            place = jnp.argmax(x, axis=1, keepdims=True).astype(jnp.int32)
+            values = jnp.where(lane == rank, best, values)
+            places = jnp.where(lane == rank, place.astype(jnp.float32), places)
+            x = jnp.where(lane == place, -jnp.inf, x)
+        o[...] = values
+        p[...] = places
+
+    return _block(body, [a.shape, a.shape], a)

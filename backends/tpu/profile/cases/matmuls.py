@@ -107,22 +107,50 @@ def panels_256(a: Any, b: Any) -> Any:
     return _panels(a, b, 256)
 
 
-def panels_512(a: Any, b: Any) -> Any:
-    """One core's rows against panels of 256 columns, 512 rows a product."""
-    return _panels(a, b, 512)
+def _staged(a: Any, b: Any, chunk: int) -> Any:
+    m, k = a.shape
+    n = b.shape[1]
 
+    def body(a: Any, b: Any, o: Any, held: Any, flags: Any) -> None:
+        def fetch(i: int) -> Any:
+            rows = pl.ds(i * chunk, chunk)
+            return pltpu.make_async_copy(a.at[rows], held.at[rows], flags.at[i])
 
-def double_plus_one(x: Any) -> Any:
-    """`2 x + 1` through the usual double-buffered pipeline, 2048 rows a step."""
+        first = pl.program_id(0) == 0
 
-    def body(x: Any, o: Any) -> None:
-        o[...] = x[...] * 2.0 + 1.0
+        @pl.when(first)
+        def _() -> None:
+            for i in range(m // chunk):
+                fetch(i).start()
 
-    spec = pl.BlockSpec((2048, 128), lambda i: (i, 0))
+        for i in range(m // chunk):
+            pl.when(first)(fetch(i).wait)
+            rows = slice(i * chunk, (i + 1) * chunk)
+            o[rows, :] = jnp.dot(
+                held[rows, :], b[...], preferred_element_type=jnp.float32
+            )
+
     return pl.pallas_call(
         body,
-        grid=(x.shape[0] // 2048,),
-        in_specs=[spec],
-        out_specs=spec,
-        out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype),
-    )(x)
+        grid=(n // 256,),
+        in_specs=[
+            pl.BlockSpec(memory_space=pl.ANY),
+            pl.BlockSpec((k, 256), lambda j: (0, j)),
+        ],
+        out_specs=pl.BlockSpec((m, 256), lambda j: (0, j)),
+        out_shape=jax.ShapeDtypeStruct((m, n), jnp.float32),
+        scratch_shapes=[
+            pltpu.VMEM((m, k), a.dtype),
+            pltpu.SemaphoreType.DMA((m // chunk,)),
+        ],
+    )(a, b)
+
+
+def staged_256(a: Any, b: Any) -> Any:
+    """The left rows fetched in panels of 256, each multiplied when it is there."""
+    return _staged(a, b, 256)
+
+
+def staged_512(a: Any, b: Any) -> Any:
+    """The left rows fetched in panels of 512, each multiplied when it is there."""
+    return _staged(a, b, 512)
