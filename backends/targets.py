@@ -24,6 +24,14 @@ class Target:
     cuts: bool = False
     multiplies_bfloat16: bool = False
 
+    @property
+    def kernel_memory(self) -> int:
+        """Bytes on the chip that one kernel may take; 0 for any number."""
+        if not self.cuts:
+            return 0
+        limit: int = _load("backends.tpu.schedule").vmem_limit(CHIPS[self.name])
+        return limit
+
     def require_weights(self, weights: str | None) -> None:
         """Raise unless the target has weights of that name; None are the layer's own.
 

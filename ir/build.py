@@ -77,7 +77,7 @@ def reduce(
     """Reduce over axes by the stablehlo op `kind` (add, maximum, minimum, and, or)."""
     source = from_mlir(value.type)
     shape = tuple(n for i, n in enumerate(source.shape) if i not in axes)
-    start = constant(Tensor((), source.dtype), _neutral(kind, source), location)
+    start = constant(Tensor((), source.dtype), neutral(kind, source), location)
     made = mlir.create(
         "stablehlo.reduce",
         [value, start],
@@ -96,7 +96,8 @@ def reduce(
     return made.results[0]
 
 
-def _neutral(kind: str, source: Tensor) -> Any:
+def neutral(kind: str, source: Tensor) -> Any:
+    """The number that a reduction by the stablehlo op `kind` begins with."""
     if kind in ("add", "or"):
         return 0
     if kind in ("multiply", "and"):

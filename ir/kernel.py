@@ -3,7 +3,8 @@
 `kernel.row_plan` turns a choice into a plan: which rows each expert has and where they
 lie. `kernel.grouped_matmul` runs a *block program* over blocks of rows of one expert,
 fetching its operands by the plan. `kernel.combine` and `kernel.collect` bring rows back
-to tokens. Each op carries a `schedule`, chosen by the pass of that name.
+to tokens. `kernel.router` runs a block program over tiles of tokens. Each op carries a
+`schedule`, chosen by the pass of that name.
 
 Inside a block program, rows have the type tensor<?xA>: as many rows as a block holds.
 Weights lose their leading axis of experts: tensor<AxB>.
@@ -11,6 +12,11 @@ Weights lose their leading axis of experts: tensor<AxB>.
 
 from ir import mlir
 from ir.errors import IllegalIR, Where
+from ir.kernel_router import Columns as Columns
+from ir.kernel_router import Count as Count
+from ir.kernel_router import Router as Router
+from ir.kernel_router import RowReduce as RowReduce
+from ir.kernel_router import Spread as Spread
 from ir.moe.checks import Attributes, Operands, Results
 from ir.narrow import is_narrow
 from ir.op import Op, attributes_of, operand_types
@@ -193,17 +199,22 @@ class Bias(Op):
 
 
 class Sum(Op):
-    """In a block program: the sum of the block's rows [rows, B] -> [B], in float32."""
+    """In a block program: the sum of the block's rows [rows, B] -> [B].
+
+    In float32; integers stay what they are.
+    """
 
     OPERATION_NAME = "kernel.sum"
     OPERANDS = ("rows [rows, B]",)
-    RESULTS = ("d_bias f32[B]",)
+    RESULTS = ("sum [B]",)
 
     @classmethod
     def infer(
         cls, operands: Operands, attributes: Attributes, where: Where | None
     ) -> Results:
-        return (Tensor(operands[0].shape[1:], "float32"),)
+        (rows,) = operands
+        dtype = "float32" if rows.is_float else rows.dtype
+        return (Tensor(rows.shape[1:], dtype),)
 
 
 class RowDot(Op):

@@ -17,6 +17,7 @@ PASSES: Mapping[str, str] = {
     "derive-backward": "ir.passes.derive_backward:DeriveBackward",
     "quantise": "ir.passes.quantise:Quantise",
     "fuse": "ir.passes.fuse:Fuse",
+    "fuse-router": "ir.passes.fuse_router:FuseRouter",
     "cut": "ir.passes.cut:Cut",
 }
 
@@ -68,6 +69,12 @@ def _value(name: str, option: str, value: str, kind: Any) -> Any:
                 name=name, option=option, value=value, expected="true or false"
             )
         return value == "true"
+    if kind in (int, "int"):
+        if not value.isdecimal():
+            raise BadPassOption(
+                name=name, option=option, value=value, expected="a whole number"
+            )
+        return int(value)
     return value
 
 

@@ -1,7 +1,7 @@
 """The compiler, as prose: from a layer function to a loaded module.
 
 trace -> canonicalize -> derive-backward -> canonicalize -> fuse -> canonicalize
-      [-> cut -> canonicalize] -> schedule -> emit -> load
+      [-> fuse-router -> cut -> canonicalize] -> schedule -> emit -> load
 
 For inference with weights of one byte, quantise stands in derive-backward's place.
 """
@@ -32,7 +32,8 @@ ORDER = (
     "schedule",
 )
 
-CUT = ("cut", "canonicalize")  # for targets that cannot hold an expert's whole chain
+# For targets whose kernels hold a router, and cannot hold an expert's whole chain.
+CUT = ("fuse-router", "cut", "canonicalize")
 
 Seen = Callable[[str, mlir.Module], None]
 
@@ -88,6 +89,7 @@ def lower(
 ) -> mlir.Module:
     """Run the passes for a target; with `weights` as int8 or fp8, for inference."""
     options = {
+        "fuse-router": {"memory": str(target.kernel_memory)},
         "schedule": {"target": target.name, "choices": write_choices(choices)},
         "quantise": {"dtype": str(weights)},
     }

@@ -135,7 +135,15 @@ def _dense(op: mlir.OpView) -> tuple[int, int]:
     return 2 * prod(from_mlir(op.operation.results[0].type).shape) * summed, _read(op)
 
 
+def _router(op: mlir.OpView) -> tuple[int, int]:
+    """Its products; the work on each token's own numbers is left out."""
+    tokens = attributes_of(op)["tokens"]
+    body = op.operation.regions[0].blocks[0].operations
+    return sum(_block_flops(inner, tokens) for inner in body), _read(op)
+
+
 _COUNTERS = {
+    "kernel.router": _router,
     "kernel.row_plan": _moves,
     "kernel.grouped_matmul": _grouped_matmul,
     "kernel.combine": _combine,

@@ -38,6 +38,10 @@ def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
         _KERNELS / "rows.py",
         _KERNELS / "sums.py",
         _KERNELS / "combine.py",
+        _KERNELS / "columns.py",
+        _KERNELS / "exact.py",
+        _KERNELS / "router_blocks.py",
+        _KERNELS / "router.py",
         _ROUTING / "combine.py",
     )
 

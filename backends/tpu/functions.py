@@ -2,17 +2,25 @@
 
 from collections.abc import Sequence
 
-from backends.block_text import MapTexts, tuple_text
+from backends.block_text import MapTexts, tuple_text, value_name
 from backends.functions import Definitions, FunctionText, map_texts
 from backends.scalar_text import Text, dtype_text
 from backends.tpu.operands import rows_operands, sums_operands
 from backends.tpu.part_text import PartText, Sources
 from backends.tpu.piece import Piece, take_apart, width
+from backends.tpu.router_text import (
+    RouterText,
+    made_text,
+    results_by_part,
+    routed_text,
+    sum_turned,
+)
 from backends.tpu.schedule import blocks_of
 from backends.tpu.storage import compute_dtype, stored_dtype, words_block
 from ir import mlir
 from ir.mlir import Value
 from ir.op import attributes_of, operand_types, result_types
+from ir.types import from_mlir
 
 
 class TpuFunction(FunctionText):
@@ -23,6 +31,40 @@ class TpuFunction(FunctionText):
         self.compute = compute_dtype(function.operation.parent)
         self.calls: dict[str, str] = {}
         self.texts: dict[Value, str] = {}
+
+    def op(self, op: mlir.OpView, now: int) -> None:
+        if op.operation.name == "kernel.router":
+            self.router(op, now)
+        else:
+            super().op(op, now)
+
+    def router(self, op: mlir.OpView, now: int) -> None:
+        """A call of `route`, and names for what it made."""
+        told = attributes_of(op)
+        name = f"{mlir.string(self.function, 'sym_name')}_router"
+        program = self.definitions.add(name, RouterText(op, self.maps_of).function())
+        operands = [self.values[v].text for v in op.operation.operands]
+        schedule = told["schedule"]
+        blocks = (schedule["tile_tokens"], schedule["piece"])
+        made = self.names.give("routed", 1 << 30, now)
+        self.lines.append(
+            f"{made} = route({program}, {routed_text(op, operands)}, {made_text(op)}, "
+            f"{told['groups']}, {schedule['runs']}, {blocks})"
+        )
+        for part, found in results_by_part(op).items():
+            names = [self.named(op, value, now) for value in found]
+            self.lines.append(f"{tuple_text(names)} = {made}.{part}")
+            for value, text in zip(found, names, strict=True):
+                turned = part == "weights" and sum_turned(op, from_mlir(value.type))
+                self.values[value] = Text(f"{text}.T" if turned else text)
+
+    def named(self, op: mlir.OpView, result: Value, now: int) -> str:
+        """A name for a router's result, after the op that yields it."""
+        *_, last = op.operation.regions[0].blocks[0].operations
+        position = list(op.operation.results).index(result)
+        made = mlir.producer(last.operation.operands[position])
+        wanted = value_name(made.opview) if made is not None else "kept"
+        return self.names.give(wanted, self.last_use(result), now)
 
     def grouped(self, op: mlir.OpView, operands: list[Text], now: int) -> None:
         piece = take_apart(op)

@@ -19,6 +19,7 @@ from backends.tpu.kernel_ops import (
     grouped_kernels,
 )
 from backends.tpu.legality import fits, verify_schedules, vmem_of
+from backends.tpu.router_schedule import schedule_routers
 from backends.tpu.schedule import (
     Work,
     chunk_rows,
@@ -45,6 +46,7 @@ def schedule_module(module: mlir.Module, chip: str, choices: Choices) -> None:
     What the choices leave open follows from the shapes of all kernels and the chip.
     Raises `IllegalSchedule`, `KernelTooLarge`, `IndexOverflow`, `UnknownScheduleField`.
     """
+    schedule_routers(module, CHIPS[chip])
     grouped = grouped_kernels(module)
     pins = {k.name: k.schedule | _chosen(k, choices) for k in grouped}
     if grouped:

@@ -5,7 +5,7 @@ widened where they are read: half the traffic. Rows that only a combine reads ar
 stored as words, which a DMA can fetch one by one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from backends.tpu.schedule import LANES
 from ir import mlir
@@ -28,16 +28,23 @@ BYTES: Mapping[str, int] = {
 
 def compute_dtype(module: mlir.Operation) -> str:
     """What products by experts' matrices round to: a layer has one; else float32."""
-    ops = mlir.walk(module.regions[0].blocks[0])
-    dots = (op for op in ops if op.operation.name == "kernel.dot")
-    return next(map(product_dtype, dots), "float32")
+    return next(map(product_dtype, _expert_dots(module)), "float32")
 
 
 def matrix_dtype(module: mlir.Operation) -> str:
     """What experts' matrices are stored in: a layer has one; else float32."""
-    ops = mlir.walk(module.regions[0].blocks[0])
-    dots = (op for op in ops if op.operation.name == "kernel.dot")
+    dots = _expert_dots(module)
     return next((operand_types(dot)[1].dtype for dot in dots), "float32")
+
+
+def _expert_dots(module: mlir.Operation) -> Iterator[mlir.OpView]:
+    """Products by experts' matrices; those of routers have a dtype of their own."""
+    for op in mlir.walk(module.regions[0].blocks[0]):
+        if op.operation.name != "kernel.grouped_matmul":
+            continue
+        for inner in op.operation.regions[0].blocks[0]:
+            if inner.operation.name == "kernel.dot":
+                yield inner
 
 
 def stored_dtype(kind: Tensor, compute: str) -> str:

@@ -10,7 +10,7 @@ import ir.kernel  # Declares its ops in OPS, as does the next.
 import ir.moe  # noqa: F401
 from ir import mlir
 from ir.errors import ExpertOutOfRange, IllegalIR
-from ir.interpret import kernel, moe, stablehlo
+from ir.interpret import kernel, moe, router, stablehlo
 from ir.interpret.arrays import Array, in_float64, numpy_dtype
 from ir.interpret.margins import MARGINS
 from ir.interpret.rows import TooManyRows
@@ -24,7 +24,7 @@ _RESHAPES = {
     "stablehlo.reshape",
     "stablehlo.transpose",
 }
-_OWN_RULES = {**moe.RULES, **kernel.RULES}
+_OWN_RULES = {**moe.RULES, **kernel.RULES, **router.RULES}
 
 
 @dataclass
@@ -72,10 +72,15 @@ def _by_name(op: mlir.OpView, operands: list[Array], frame: Frame) -> list[Array
         return _map(op, operands, frame)
     if name == "kernel.grouped_matmul":
         return _grouped_matmul(op, operands, frame)
+    if name == "kernel.router":
+        return _router(op, operands, frame)
     if name == "kernel.bias":
         return [np.broadcast_to(operands[0], (frame.block_rows, *operands[0].shape))]
     if name == "kernel.quantise":
         return kernel.quantise(*operands, **_declared_attributes(op))
+    if name == "kernel.spread":
+        shape = frame.block_rows, result_types(op)[0].shape[1]
+        return [np.broadcast_to(operands[0], shape)]
     if name in _OWN_RULES:
         attributes = _declared_attributes(op)
         if name in MARGINS:
@@ -119,25 +124,58 @@ def _map(op: mlir.OpView, operands: list[Array], frame: Frame) -> list[Array]:
 def _grouped_matmul(
     op: mlir.OpView, operands: list[Array], frame: Frame
 ) -> list[Array]:
-    block = op.operation.regions[0].blocks[0]
-
-    def program(fetched: list[Array], rows: int) -> list[Array]:
-        frame.block_rows = rows
-        return run_block(block, fetched, frame)
-
     found = attributes_of(op)
-    shapes = zip(found["shapes"], found["dtypes"], strict=True)
-    kinds = [Tensor(tuple(shape), dtype) for shape, dtype in shapes]
     return kernel.grouped_matmul(
-        program,
+        _program(op, frame),
         operands[0],
         operands[1:],
         experts=found["experts"],
         rows=found["rows"],
         operand_kinds=found["operands"],
         result_kinds=found["results"],
-        results=[np.zeros(kind.shape, numpy_dtype(kind)) for kind in kinds],
+        results=_zeros(found),
     )
+
+
+def _router(op: mlir.OpView, operands: list[Array], frame: Frame) -> list[Array]:
+    found = attributes_of(op)
+    before = len(frame.margins)
+    results = router.router(
+        _program(op, frame),
+        operands,
+        tokens=found["tokens"],
+        groups=found["groups"],
+        operand_kinds=found["operands"],
+        result_kinds=found["results"],
+        results=_zeros(found),
+    )
+    _join_margins(frame, before, found["groups"])
+    return results
+
+
+def _join_margins(frame: Frame, before: int, groups: int) -> None:
+    """One margin for each choosing op of a block, of all tokens, as outside of it."""
+    parts = [frame.margins.pop(n) for n in range(before, len(frame.margins))]
+    each = len(parts) // groups
+    for n in range(each):
+        frame.margins[before + n] = np.concatenate(parts[n::each])
+
+
+def _program(op: mlir.OpView, frame: Frame) -> kernel.Program:
+    """The op's block program as a function of operands and rows."""
+    block = op.operation.regions[0].blocks[0]
+
+    def program(fetched: list[Array], rows: int) -> list[Array]:
+        frame.block_rows = rows
+        return run_block(block, fetched, frame)
+
+    return program
+
+
+def _zeros(found: dict[str, Any]) -> list[Array]:
+    shapes = zip(found["shapes"], found["dtypes"], strict=True)
+    kinds = [Tensor(tuple(shape), dtype) for shape, dtype in shapes]
+    return [np.zeros(kind.shape, numpy_dtype(kind)) for kind in kinds]
 
 
 def _illegal(op: mlir.OpView, reason: str) -> IllegalIR:

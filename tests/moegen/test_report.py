@@ -76,3 +76,15 @@ def test_totals(glam):
     assert first.flops == sum(row.flops for row in own)
     assert first.bytes_read == sum(row.bytes_read for row in own)
     assert first.bytes_written == sum(row.bytes_written for row in own)
+
+
+def test_a_router_that_is_one_kernel_is_counted_by_its_products(tmp_path):
+    sizes = {"tokens": TOKENS, "model": MODEL, "hidden": HIDDEN, "experts": EXPERTS}
+    op = compile(find_layer("glam"), "tpu-v5e", cache=tmp_path, **sizes)
+    forward, backward = (
+        _kernels(op, name)["kernel.router"] for name in ("forward", "backward")
+    )
+    assert forward.flops == 2 * TOKENS * MODEL * EXPERTS
+    assert backward.flops == 2 * forward.flops
+    assert forward.line.startswith("glam_moe.py:")
+    assert forward.schedule["tile_tokens"] == TOKENS

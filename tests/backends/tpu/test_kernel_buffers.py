@@ -37,7 +37,8 @@ def test_a_kernel_asks_for_the_buffers_that_are_counted(
         find_layer(layer), chip, dtype, tmp_path, schedule=chosen, **sizes
     )
     kernels = [*grouped_kernels(op.module), *combine_kernels(op.module)]
-    calls = pallas_calls(op)
+    every = pallas_calls(op).items()
+    calls = {name: call for name, call in every if ".router." not in name}
     named = {k.name: k for k in kernels if k.kind != "row_maps"}
     assert named.keys() == calls.keys()
     for name, kernel in named.items():
