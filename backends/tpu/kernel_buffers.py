@@ -25,6 +25,10 @@ Schedule = Mapping[str, Any]
 _COMPILERS = Buffer("the compiler's own", "vmem", (72, LANES), "int32")
 
 
+# What lies along the lanes, a chunk of rows a line.
+NUMBERS, SUMS = IN_LINES = "numbers of rows", "sums of rows"
+
+
 @dataclass(frozen=True)
 class _Rows:
     """The padded row space of a layer, in tiles."""
@@ -60,7 +64,7 @@ class _Rows:
         """A window of sums over columns, with a slice for each block of columns."""
         lines = (self.tile // self.chunk, self.chunk)
         shape, array = (1, 1, *lines), (cuts, self.tiles, *lines)
-        return Buffer("sums of rows", "vmem", shape, dtype, array)
+        return Buffer(SUMS, "vmem", shape, dtype, array)
 
     def fetched(self, value: Value) -> Buffer:
         """Rows of tokens that the kernel copies, those of two tiles."""
@@ -101,7 +105,7 @@ def rows_buffers(
         dtype = _held(piece, value, compute)
         yield space.space("rows", columns, block_columns, "block_columns", dtype)
     for value in read.numbers:
-        yield space.numbers("numbers of rows", from_mlir(value.type).dtype)
+        yield space.numbers(NUMBERS, from_mlir(value.type).dtype)
     for right, turned in zip(piece.rights, piece.transposed, strict=True):
         yield _weights(piece, right, turned, (block_inner, block_columns))
     for value in read.biases:
@@ -162,7 +166,7 @@ def sums_buffers(
             dtype = _held(piece, value, compute)
             yield space.space("rows", columns, blocks[side], fields[side], dtype)
     for value in read.numbers:
-        yield space.numbers("numbers of rows", from_mlir(value.type).dtype)
+        yield space.numbers(NUMBERS, from_mlir(value.type).dtype)
     named = ("", *fields)
     yield Buffer("results", "vmem", (1, *blocks), kind.dtype, kind.shape, named)
     yield Buffer("sums", "vmem", blocks, "float32", fields=fields)

@@ -19,7 +19,7 @@ from backends.tpu.buffers import (
     readable,
     total,
 )
-from backends.tpu.kernel_buffers import places_of
+from backends.tpu.kernel_buffers import IN_LINES, places_of
 from backends.tpu.kernel_ops import STEP, TILES, KernelOp
 from backends.tpu.own_rules import changed, illegal, legal_values, own_problems
 from backends.tpu.schedule import vmem_limit
@@ -55,7 +55,8 @@ def problems(kernel: KernelOp, schedule: Schedule, chip: Chip) -> Iterator[Moege
         return
     buffers = kernel.buffers(schedule, chip)
     yield from _unaligned(kernel, chip, schedule, buffers)
-    yield from _uncopied(kernel, chip, schedule, buffers)
+    yield from _cut_rows(kernel, chip, schedule, buffers)
+    yield from _long_lines(kernel, chip, schedule, buffers)
     yield from _too_large(kernel, chip, schedule, buffers)
     yield from _too_many(kernel, schedule, buffers)
 
@@ -118,18 +119,30 @@ def _unaligned(
             yield illegal(kernel, chip, field, schedule[field], reason)
 
 
-def _uncopied(
+def _cut_rows(
     kernel: KernelOp, chip: Chip, schedule: Schedule, buffers: list[Buffer]
 ) -> Iterator[MoegenError]:
-    """A DMA fetches whole rows, in whole lanes."""
-    for buffer in buffers:
-        if buffer.source and buffer.shape[-1] % LANES:
-            reason = f"a row is {buffer.shape[-1]} words, not a multiple of {LANES}"
-            yield illegal(kernel, chip, "fetches", True, reason)
+    """A kernel that fetches rows fetches whole ones."""
     field = kernel.fetched_field
     if field and schedule["fetches"] and schedule[field] != kernel.widths[field]:
         reason = f"it fetches whole rows, of {kernel.widths[field]} columns"
         yield illegal(kernel, chip, field, schedule[field], reason)
+
+
+def _long_lines(
+    kernel: KernelOp, chip: Chip, schedule: Schedule, buffers: list[Buffer]
+) -> Iterator[MoegenError]:
+    """A line is found by a number only known at run time: within one row of lanes."""
+    for buffer in buffers:
+        if buffer.what not in IN_LINES:
+            continue
+        *_, lines, lanes = buffer.shape
+        if lines > 1 and lanes > LANES:
+            reason = (
+                f"its {buffer.what} lie {lanes} to a line, and lines of more than "
+                f"{LANES} cannot be told apart within a tile"
+            )
+            yield illegal(kernel, chip, "chunk_rows", schedule["chunk_rows"], reason)
 
 
 def _too_large(
