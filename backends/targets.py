@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from backends.chips import CHIPS
+from backends.estimate import Estimate
 from backends.schedule_choices import Choices
 from ir import mlir
 from ir.errors import BadArgument, UnknownTarget, UnsupportedByTarget, nearest
@@ -65,6 +66,29 @@ class Target:
             return
         cpu = _load("backends.cpu.scheduling")
         cpu.schedule_module(module, self.name, self.multiplies_bfloat16, choices)
+
+    def estimates(self, module: mlir.Module) -> dict[int, Estimate]:
+        """What the kernels of a scheduled module ask of the chip, by their ops' hashes.
+
+        A CPU has none: its figures as a chip are not known.
+        """
+        if not self.cuts:
+            return {}
+        found: dict[int, Estimate] = _load("backends.tpu.estimates").estimates(
+            module, self.name
+        )
+        return found
+
+    def plain_estimate(
+        self, name: str, flops: int, moved: int, dtype: str
+    ) -> Estimate | None:
+        """The estimate of an op that no kernel runs, from its own counts."""
+        if not self.cuts:
+            return None
+        made: Estimate = _load("backends.tpu.estimates").plain(
+            name, flops, moved, dtype, self.name
+        )
+        return made
 
     def emit(self, module: mlir.Module, interpret: bool = False) -> str:
         """The module's source; with `interpret` it runs on any machine."""

@@ -12,18 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from tabulate import tabulate
 
 from backends.chips import CHIPS, Chip
-from backends.emission import function_matmuls
-from backends.tpu.piece import take_apart
+from backends.tpu.routed_rows import expected_multiplied
 from backends.tpu.schedule import (
-    LEAST_ROWS,
     Blocks,
     Work,
     blocks_in,
-    blocks_of,
     chunk_rows,
     hbm_bytes,
     ranked,
@@ -32,17 +28,14 @@ from backends.tpu.schedule import (
     value_bytes,
     vmem_limit,
 )
-from backends.tpu.storage import compute_dtype
-from backends.tpu.work import work_of
 from bench.ahead import CHIPS as TPUS
 from bench.ahead import Shape, shapes
-from ir import mlir
-from ir.op import attributes_of
 from moegen.compiler import compile
 from moegen.layers import find_layer
 
 BYTES = 2  # bfloat16
 PEER_TILES = (128, 256, 512, 1024)
+EXPERTS = ("kernel.grouped_matmul", "kernel.combine")
 BARS = {"Qwen3-30B": 0.8, "DeepSeek-V3": 0.8}
 
 
@@ -153,52 +146,19 @@ def ours(
     """Bytes of the emitted module's expert kernels; FLOPs done over those needed."""
     layer = find_layer(shape.layer)
     op = compile(layer, chip, "bfloat16", weights=weights, **shape.sizes)
-    module = mlir.parse(list(op.stages.values())[-1])
-    compute = compute_dtype(module.operation)
     names = ("forward_residuals", "backward") if training else ("forward",)
-    total, tile = 0, 0
-    for name in names:
-        function = mlir.functions(module)[name]
-        packed = set()
-        for matmul in function_matmuls(function):
-            piece = take_apart(matmul)
-            told = attributes_of(matmul)
-            schedule = told["schedule"]
-            tile = schedule["tile_rows"]
-            if not piece.products:
-                continue
-            blocks = Blocks(*blocks_of(schedule), schedule["fetches"])
-            work = work_of(matmul, piece, compute)
-            total += hbm_bytes(work, tile, blocks)
-            if blocks.fetches:
-                packed |= {v for kind, v in piece.arguments.values() if kind == "token"}
-        sizes = layer_of(shape)
-        combines = sum(op.operation.name == "kernel.combine" for op in entry(function))
-        total += len(packed) * 2 * sizes.tokens * sizes.model * BYTES
-        total += combines * (sizes.rows + sizes.tokens) * sizes.model * BYTES
-    return total, padding(layer_of(shape), tile)
-
-
-def entry(function: mlir.OpView) -> Iterator[mlir.OpView]:
-    return mlir.walk(mlir.entry(function))
+    moved, tile = 0, 0
+    for row in op.report():
+        if row.function in names and row.op in EXPERTS and row.estimate:
+            moved += row.estimate.hbm_bytes
+            tile = row.schedule.get("tile_rows", tile)
+    return moved, padding(layer_of(shape), tile)
 
 
 def padding(sizes: Layer, tile: int) -> float:
-    """FLOPs done over FLOPs needed, under one draw of uniform routing."""
-    draws = np.random.default_rng(0)
-    chosen = [
-        draws.choice(sizes.experts, sizes.k, replace=False) for _ in range(sizes.tokens)
-    ]
-    counts = np.bincount(np.concatenate(chosen), minlength=sizes.experts)
+    """Rows multiplied over rows that are there, on average over uniform routings."""
     chunk = chunk_rows(tile)
-    done = 0
-    for count in counts:
-        left = int(count) % chunk
-        size = LEAST_ROWS
-        while left > size:
-            size *= 2
-        done += int(count) - left + (min(size, chunk) if left else 0)
-    return done / sizes.rows
+    return expected_multiplied(sizes.rows, sizes.experts, chunk) / sizes.rows
 
 
 def layer_of(shape: Shape) -> Layer:

@@ -93,7 +93,7 @@ class Op:
         """What each kernel needs at least, estimated from shapes."""
         from moegen.report import report
 
-        return report(self.module)
+        return report(self.module, self.target)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters, a plain dict of arrays, as the op takes them."""

@@ -6,11 +6,13 @@ the least that could move: each operand read once, each result written once, wei
 no more experts than there are rows.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+from backends.estimate import Estimate
+from backends.targets import Target, find_target
 from ir import mlir
 from ir.op import attributes_of, operand_types, place_of, result_types
 from ir.types import Tensor, from_mlir
@@ -35,7 +37,8 @@ class KernelRow:
     """One kernel op: where it stands, what it needs at least, how we know.
 
     `rows` is the room of the row plan, `experts` how many experts share it; both are
-    None for a dense product. `line` is the user's line that the op came from.
+    None for a dense product. `line` is the user's line that the op came from. For a
+    chip whose figures are known, `estimate` is what the kernel does there.
     """
 
     function: str
@@ -48,34 +51,47 @@ class KernelRow:
     experts: int | None
     schedule: dict[str, Any]
     how: str = ESTIMATED
+    estimate: Estimate | None = None
 
 
-def report(module: mlir.Module) -> list[KernelRow]:
-    """The kernel ops of every function of a scheduled module, in order."""
+def report(module: mlir.Module, target: str) -> list[KernelRow]:
+    """The kernel ops of every function of a module scheduled for a target, in order."""
+    chosen = find_target(target)
+    known = chosen.estimates(module)
     return [
-        _row(name, kernel)
+        _row(name, kernel, chosen, known)
         for name, function in mlir.functions(module).items()
         for kernel in mlir.entry(function).operations
         if kernel.operation.name in _COUNTERS
     ]
 
 
-def _row(function: str, op: mlir.OpView) -> KernelRow:
+def _row(
+    function: str, op: mlir.OpView, target: Target, known: Mapping[int, Estimate]
+) -> KernelRow:
     name = op.operation.name
     flops, read = _COUNTERS[name](op)
     # A dense product's attributes are MLIR's own; ours are plain values.
     told = attributes_of(op) if name.startswith("kernel.") else {}
     place = place_of(op)
+    written = sum(map(_bytes, result_types(op)))
+    estimate = known.get(hash(op.operation)) or target.plain_estimate(
+        f"{function}.{name.split('.')[1]}",
+        flops,
+        read + written,
+        operand_types(op)[0].dtype,
+    )
     return KernelRow(
         function=function,
         op=name,
         line=str(place) if place else "",
         flops=flops,
         bytes_read=read,
-        bytes_written=sum(map(_bytes, result_types(op))),
+        bytes_written=written,
         rows=told.get("rows") or _rows_of_operand(name, op),
         experts=told.get("experts"),
         schedule=told.get("schedule", {}),
+        estimate=estimate,
     )
 
 
@@ -162,7 +178,7 @@ def _bytes(tensor: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Total:
-    """The sums over one function's kernels."""
+    """The sums over one function's kernels; the last three where each is estimated."""
 
     function: str
     kernels: int
@@ -170,6 +186,9 @@ class Total:
     bytes_read: int
     bytes_written: int
     how: str = ESTIMATED
+    flops_done: int | None = None
+    hbm_bytes: int | None = None
+    seconds: float | None = None
 
 
 def totals(rows: Sequence[KernelRow]) -> list[Total]:
@@ -179,10 +198,19 @@ def totals(rows: Sequence[KernelRow]) -> list[Total]:
 
 
 def _total(function: str, rows: Sequence[KernelRow]) -> Total:
-    return Total(
+    total = Total(
         function,
         len(rows),
         sum(row.flops for row in rows),
         sum(row.bytes_read for row in rows),
         sum(row.bytes_written for row in rows),
+    )
+    known = [row.estimate for row in rows if row.estimate]
+    if len(known) < len(rows):
+        return total
+    return replace(
+        total,
+        flops_done=sum(estimate.flops for estimate in known),
+        hbm_bytes=sum(estimate.hbm_bytes for estimate in known),
+        seconds=sum(estimate.seconds for estimate in known),
     )

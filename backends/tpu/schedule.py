@@ -118,6 +118,12 @@ def cores(chip: Chip) -> int:
     return 2 if chip.name in ("tpu-v4", "tpu-v5p") else 1
 
 
+def device_share(chip: Chip) -> float:
+    """The share of a chip that is one device: half of a TPU7x, all of the others."""
+    assert chip.cores.value is not None
+    return cores(chip) / chip.cores.value
+
+
 def cuts(width: int) -> list[int]:
     """Blocks that fill a width, largest first: all of it, or whole lanes."""
     lanes = width // LANES if width % LANES == 0 else 0
@@ -197,9 +203,10 @@ def hbm_bytes(work: Work, tile: int, blocks: Blocks) -> int:
         return gather + read + result
     read = seconds * work.first * (fetched * work.tokens + moved * work.inner)
     once = moved * (work.columns + work.results) * work.second
-    once += work.biases * work.experts * work.second
+    experts = min(work.experts, work.rows)
+    once += work.biases * experts * work.second
     matrix = work.products * work.matrix_bytes * work.first * work.second
-    return gather + read + once + matrix * (work.experts if firsts == 1 else tiles)
+    return gather + read + once + matrix * (experts if firsts == 1 else tiles)
 
 
 def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
@@ -214,7 +221,7 @@ def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
     needed = 2 * padded * done * work.products * passes
     steps = tiles_of(work, tile) * firsts * seconds
     times = needed / flops, hbm_bytes(work, tile, blocks) / bandwidth
-    busy = max(times) + EXPOSED * min(times)
+    busy = (max(times) + EXPOSED * min(times)) / device_share(chip)
     if work.narrow and chip.name in SLOW:
         busy += widened(work, tile, blocks) / SLOW[chip.name]
     return busy + steps * STEP_SECONDS / cores(chip)

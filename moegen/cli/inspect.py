@@ -12,18 +12,20 @@ if TYPE_CHECKING:
     from moegen.operator import Op
     from moegen.report import KernelRow, Total
 
-_HEADERS = (
-    "kernel",
-    "rows",
-    "experts",
-    "MFLOP needed",
-    "KiB read, least",
-    "KiB written, least",
-    "FLOP/byte",
-    "how obtained",
-    "schedule",
+_NEEDS = (
+    "Estimated from shapes, nothing here was measured: products of all rows that the\n"
+    "plan has room for, each operand read once and each result written once."
 )
-_ALIGN = ("left", *["right"] * 6, "left", "left")
+_DOES = """\
+Estimated from shapes, schedules and the figures of the chip table under uniform
+routing; nothing here was compiled or measured. Needed are products of all rows that
+the plan has room for; done are those with the padding of rows to chunks and of widths
+to lanes and blocks. HBM bytes are those that the kernels' blocks move, with what
+prepares their operands, and for XLA's ops each operand and result once. VMEM and SMEM
+are blocks, buffers and scalars; a kernel can have {vmem} MiB and {smem} KiB. The
+roofline is the longer of two times: products at {flops:,.0f} TFLOP/s of bfloat16, six
+for one of float32, and HBM at {bandwidth:,.0f} GB/s. Sources of these:
+{sources}."""
 
 
 def register(subparsers: Subparsers) -> None:
@@ -32,7 +34,8 @@ def register(subparsers: Subparsers) -> None:
         subparsers,
         "inspect",
         "count what each kernel of a layer needs: FLOPs, bytes, rows",
-        "moegen inspect glam --set tokens=64 experts=8 --json",
+        "moegen inspect glam --set tokens=64 experts=8 --json\n"
+        "         moegen inspect glam --target tpu-v5e --set tokens=2048 experts=64",
     )
     add_layer_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -45,63 +48,54 @@ def run(arguments: argparse.Namespace) -> int:
 
     rows = op.report()
     sums = totals(rows)
+    told = provenance(op.target)
     if arguments.json:
-        print_json(_document(op, arguments.dtype, rows, sums))
+        print_json(_document(op, arguments.dtype, rows, sums, told))
         return DONE
     sizes = ", ".join(f"{name}={value}" for name, value in op.sizes.items())
     print(f"{op.name} for {op.target}, {arguments.dtype}: {sizes}")
     for total in sums:
         own = [row for row in rows if row.function == total.function]
-        print(f"\n{total.function}\n{_table(own, total)}")
-    print(
-        "\nEstimated from shapes, nothing here was measured: products of all rows that "
-        "the\nplan has room for, each operand read once and each result written once."
-    )
-    print(f"emitted source: {op.path}")
+        print(f"\n{total.function}\n{_section(own, total)}")
+    print(f"\n{told}\nemitted source: {op.path}")
     return DONE
 
 
-def _table(rows: Sequence["KernelRow"], total: "Total") -> str:
-    from tabulate import tabulate
+def provenance(target: str) -> str:
+    """Where the figures of a report for a target come from."""
+    from backends.chips import CHIPS
 
-    cells = [_cells(row) for row in rows]
-    last = ["total", None, None, *_amounts(total), total.how, ""]
-    return tabulate(
-        [*cells, last],
-        _HEADERS,
-        missingval="",
-        disable_numparse=True,
-        colalign=_ALIGN,
+    chip = CHIPS.get(target)
+    if chip is None or chip.kind != "tpu":
+        return _NEEDS
+    from backends.tpu.legality import limit
+    from backends.tpu.schedule import device_share
+
+    share = device_share(chip)
+    held = (chip.bf16_flops, chip.hbm_bandwidth, chip.on_chip_bytes, chip.scalar_bytes)
+    return _DOES.format(
+        vmem=f"{limit(chip, 'vmem') / 2**20:.1f}",
+        smem=f"{limit(chip, 'smem') / 2**10:.1f}",
+        flops=(chip.bf16_flops.value or 0) * share / 1e12,
+        bandwidth=(chip.hbm_bandwidth.value or 0) * share / 1e9,
+        sources="; ".join(dict.fromkeys(figure.source for figure in held)),
     )
 
 
-def _cells(row: "KernelRow") -> list[Any]:
-    counted = _amounts(row)
-    return [row.op, row.rows, row.experts, *counted, row.how, _schedule(row.schedule)]
+def _section(rows: Sequence["KernelRow"], total: "Total") -> str:
+    from moegen.cli.inspect_tables import does_table, needs_table, schedules
 
-
-def _amounts(counted: "KernelRow | Total") -> list[str]:
-    read, written = counted.bytes_read, counted.bytes_written
-    moved = read + written
-    intensity = f"{counted.flops / moved:.2f}" if moved else ""
-    return [
-        f"{counted.flops / 1e6:,.3f}",
-        f"{read / 1024:,.1f}",
-        f"{written / 1024:,.1f}",
-        intensity,
-    ]
-
-
-def _schedule(schedule: dict[str, Any]) -> str:
-    return " ".join(f"{name}={_value(value)}" for name, value in schedule.items())
-
-
-def _value(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if total.seconds is None:
+        return needs_table(rows, total)
+    return "\n".join((does_table(rows, total), "schedules:", *schedules(rows)))
 
 
 def _document(
-    op: "Op", dtype: str, rows: Sequence["KernelRow"], sums: Sequence["Total"]
+    op: "Op",
+    dtype: str,
+    rows: Sequence["KernelRow"],
+    sums: Sequence["Total"],
+    told: str,
 ) -> dict[str, Any]:
     return {
         "layer": op.name,
@@ -109,6 +103,7 @@ def _document(
         "dtype": dtype,
         "sizes": op.sizes,
         "source": str(op.path),
+        "obtained": " ".join(told.split()),
         "kernels": [asdict(row) for row in rows],
         "totals": [asdict(total) for total in sums],
     }

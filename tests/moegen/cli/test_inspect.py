@@ -39,3 +39,41 @@ def test_a_bad_layer(run):
     ran = run("inspect", "nope")
     assert ran.code == 2
     assert "there is no layer 'nope'" in ran.err
+
+
+TPU = ("--target", "tpu-v5e", "--set", "tokens=256", "model=128", "hidden=256")
+
+
+def test_a_tpu_has_padding_memory_steps_and_a_roofline(run, cache):
+    ran = run("inspect", "mixtral", *TPU, "experts=8", "--cache", str(cache))
+    assert ran.code == 0
+    lines = ran.out.split("\n")
+    header = next(line for line in lines if line.startswith("kernel "))
+    for column in ("done / needed", "VMEM MiB", "grid", "roofline us", "bound by"):
+        assert column in header
+    assert sum(line.startswith("grouped_sums.") for line in lines) == 3
+    assert "forward.grouped_rows.0 (mixtral_moe.py:43): block_columns=256" in ran.out
+    assert "nothing here was compiled or measured" in ran.out
+    assert "a kernel can have 115.2 MiB and 1023.5 KiB" in ran.out
+
+
+def test_the_json_of_a_tpu(run, cache):
+    ran = run("inspect", "mixtral", *TPU, "experts=8", "--json", "--cache", str(cache))
+    told = json.loads(ran.out)
+    assert told["obtained"].startswith("Estimated from shapes, schedules")
+    kernels = [k["estimate"] for k in told["kernels"]]
+    assert all(e["bound"] in ("products", "HBM") for e in kernels)
+    for total in told["totals"]:
+        own = [k for k in told["kernels"] if k["function"] == total["function"]]
+        assert total["seconds"] == sum(k["estimate"]["seconds"] for k in own)
+        assert total["flops_done"] >= total["flops"]
+
+
+def test_a_schedule_of_ones_own(run, cache):
+    own = ("--schedule", "tile_rows=32", "grouped_rows.block_columns=128")
+    ran = run("inspect", "mixtral", *TPU, "experts=8", *own, "--cache", str(cache))
+    assert "block_columns=128 block_inner=128" in ran.out
+    assert "tile_rows=32" in ran.out
+    ran = run("inspect", "mixtral", *TPU, "--schedule", "tile_rows=33")
+    assert ran.code == 2
+    assert "tile_rows=33: a tile is whole chunks" in ran.err

@@ -1,0 +1,143 @@
+"""Estimates of a TPU's kernels: FLOPs done, bytes moved, memory, steps, roofline."""
+
+from backends.chips import CHIPS, Chip
+from backends.estimate import Estimate, roofline
+from backends.tpu.buffers import LANES, total, whole
+from backends.tpu.kernel_ops import (
+    STEP,
+    KernelOp,
+    combine_kernels,
+    grouped_kernels,
+)
+from backends.tpu.operands import is_token
+from backends.tpu.routed_rows import expected_multiplied
+from backends.tpu.schedule import (
+    FLOAT32_PASSES,
+    Blocks,
+    Work,
+    blocks_in,
+    blocks_of,
+    cores,
+    device_share,
+    hbm_bytes,
+    tiles_of,
+)
+from backends.tpu.storage import BYTES, stored_dtype
+from backends.tpu.work import work_of
+from ir import mlir
+from ir.mlir import Value
+from ir.op import operand_types, result_types
+from ir.types import from_mlir
+
+
+def estimates(module: mlir.Module, chip: str) -> dict[int, Estimate]:
+    """Those of the kernels of a scheduled module, by the hashes of their ops.
+
+    Routing is uniform.
+    """
+    packed: set[tuple[str, Value]] = set()
+    grouped = [k for k in grouped_kernels(module) if k.kind != "row_maps"]
+    running = [k for k in combine_kernels(module) if k.schedule]
+    pairs = (
+        *((k, _grouped(k, CHIPS[chip], packed)) for k in grouped),
+        *((k, _combine(k, CHIPS[chip])) for k in running),
+    )
+    return {hash(kernel.op.operation): estimate for kernel, estimate in pairs}
+
+
+def plain(name: str, flops: int, moved: int, dtype: str, chip: str) -> Estimate:
+    """The estimate of what XLA runs: products in a dtype, and the least bytes."""
+    passes = FLOAT32_PASSES if dtype == "float32" else 1
+    told = CHIPS[chip]
+    seconds, bound = roofline(flops * passes, moved, told, device_share(told))
+    return Estimate(name, flops, moved, seconds, bound)
+
+
+def _grouped(kernel: KernelOp, chip: Chip, packed: set[tuple[str, Value]]) -> Estimate:
+    assert kernel.piece
+    schedule = kernel.schedule
+    tile, chunk = schedule["tile_rows"], schedule["chunk_rows"]
+    work = work_of(kernel.op, kernel.piece, kernel.compute)
+    blocks = Blocks(*blocks_of(schedule), schedule["fetches"])
+    firsts, seconds = blocks_in(work, blocks)
+    grid: tuple[int, ...]
+    if kernel.kind == "grouped_rows":
+        per_core = -(-tiles_of(work, tile) // cores(chip))
+        grid = (cores(chip), seconds, per_core, firsts)
+        parallel = cores(chip) if cores(chip) > 1 else seconds
+    else:
+        grid = (firsts, seconds, tiles_of(work, tile))
+        parallel = firsts * seconds
+    moved = hbm_bytes(work, tile, blocks) + _packing(kernel, blocks, packed)
+    flops = _done(kernel, work, chunk, blocks)
+    return _estimate(kernel, chip, flops, moved, grid, parallel)
+
+
+def _done(kernel: KernelOp, work: Work, chunk: int, blocks: Blocks) -> int:
+    """FLOPs with the padding of rows, of blocks and of lanes."""
+    firsts, seconds = blocks_in(work, blocks)
+    first = firsts * whole(blocks.first, LANES)
+    second = seconds * whole(blocks.second, LANES)
+    rows = expected_multiplied(work.rows, work.experts, chunk)
+    body = kernel.op.operation.regions[0].blocks[0].operations
+    dots = sum(op.operation.name == "kernel.row_dot" for op in body)
+    return int(2 * rows * second * (first * work.products + dots))
+
+
+def _packing(kernel: KernelOp, blocks: Blocks, packed: set[tuple[str, Value]]) -> int:
+    """Bytes of tokens read and written as words, once for all kernels of a function."""
+    assert kernel.piece
+    if not blocks.fetches:
+        return 0
+    function = kernel.name.split(".")[0]
+    count = 0
+    for argument, (_, value) in kernel.piece.arguments.items():
+        if not is_token(kernel.piece, argument) or (function, value) in packed:
+            continue
+        packed.add((function, value))
+        kind = from_mlir(value.type)
+        if kind.dtype == "bfloat16":
+            count += 2 * kind.shape[0] * kind.shape[1] * BYTES[kind.dtype]
+    return count
+
+
+def _combine(kernel: KernelOp, chip: Chip) -> Estimate:
+    """Every choice's row is fetched once, and every token's is written."""
+    plan, rows, *gates = operand_types(kernel.op)
+    (kind,) = result_types(kernel.op)
+    tokens, choices = plan.shape
+    step = kernel.schedule[STEP]
+    steps = whole(-(-tokens // step), cores(chip))
+    made = steps * step
+    row = rows.shape[1] * BYTES[stored_dtype(rows, kernel.compute)]
+    moved = made * choices * (row + 8 + 4 * len(gates))
+    moved += made * kind.shape[1] * BYTES[kind.dtype]
+    grid = (cores(chip), steps // cores(chip))
+    flops = made * choices * rows.shape[1] * (1 + len(gates))
+    return _estimate(kernel, chip, flops, moved, grid, cores(chip), products=False)
+
+
+def _estimate(
+    kernel: KernelOp,
+    chip: Chip,
+    flops: int,
+    moved: int,
+    grid: tuple[int, ...],
+    parallel: int,
+    products: bool = True,
+) -> Estimate:
+    passes = FLOAT32_PASSES if kernel.compute == "float32" else 1
+    multiplied = flops * passes if products else 0
+    seconds, bound = roofline(multiplied, moved, chip, device_share(chip))
+    buffers = kernel.buffers(kernel.schedule, chip)
+    return Estimate(
+        kernel.name,
+        flops,
+        moved,
+        seconds,
+        bound,
+        total(buffers, "vmem"),
+        total(buffers, "smem"),
+        grid,
+        parallel,
+    )
