@@ -94,7 +94,8 @@ def test_traffic_of_a_decoding_layer_halves():
     for chip in ("tpu-v4", "tpu-v6e"):
         wide, _ = ours(shape, chip, training=False)
         narrow, _ = ours(shape, chip, training=False, weights="int8")
-        assert 0.5 < narrow / wide < 0.52
+        # Half of the weights' bytes; activations, and so the combine, stay wide.
+        assert 0.5 < narrow / wide < 0.525
 
 
 @pytest.mark.parametrize(("target", "wide"), [("tpu-v4", 2), ("tpu-v6e", 0)])
