@@ -39,23 +39,30 @@ class Row:
         """Signed, as a share of what was published."""
         return self.guess / self.told - 1
 
+    def __str__(self) -> str:
+        return f"{self.record} {self.name}: {100 * self.error:+.1f}%"
+
 
 def main(arguments: list[str]) -> int:
     """Print one row a time, then each group's errors on both halves."""
     given = _parser().parse_args(arguments)
-    rows = []
+    if not given.measured and not given.tokamax:
+        print("error: name a file of measurements, or --tokamax", file=sys.stderr)
+        return 2
+    found: list[Row | str] = []
     try:
-        for row in _rows(given):
-            rows.append(row)
-            print(f"... {row.record} {row.name}: {100 * row.error:+.1f}%", flush=True)
+        for each in _times(given):
+            print(f"... {each}", flush=True)
+            found.append(each)
     except MoegenError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if not rows:
-        print("error: name a file of measurements or --tokamax", file=sys.stderr)
-        return 2
+    rows = [each for each in found if isinstance(each, Row)]
+    failed = [each for each in found if isinstance(each, str)]
     _print(rows)
-    return 0
+    for failure in failed:
+        print(f"failed: {failure}")
+    return 1 if failed or not rows else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,14 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _rows(given: argparse.Namespace) -> Iterator[Row]:
+def _times(given: argparse.Namespace) -> Iterator[Row | str]:
+    """Each time with its estimate; a sentence where there can be none."""
     if given.measured:
         yield from _ours(given)
     for chip in given.chip or tokamax.DEVICES if given.tokamax else ():
         yield from _theirs(chip, given)
 
 
-def _ours(given: argparse.Namespace) -> Iterator[Row]:
+def _ours(given: argparse.Namespace) -> Iterator[Row | str]:
     records = {r["id"]: r for r in json.loads(given.measured.read_text())["records"]}
     for case in measured.cases():
         name = f"{case.group} {case.name}"
@@ -85,20 +93,29 @@ def _ours(given: argparse.Namespace) -> Iterator[Row]:
             continue
         if given.half not in (None, case.half):
             continue
-        guess = measured.estimated(case, given.cache, given.python)
         clock = latencies(case.chip)["clock_hz"]
         told = measured.measured(case, records[case.record], clock)
-        yield Row(case.record, case.group, case.half, case.name, told, guess)
+        try:
+            guess = measured.estimated(case, given.cache, given.python)
+        except MoegenError as error:
+            yield f"{case.record} {case.name}: {error}"
+        else:
+            yield Row(case.record, case.group, case.half, case.name, told, guess)
 
 
-def _theirs(chip: str, given: argparse.Namespace) -> Iterator[Row]:
+def _theirs(chip: str, given: argparse.Namespace) -> Iterator[Row | str]:
     for index, entry in enumerate(tokamax.entries(given.tokamax, chip)):
         half = "test" if index % 2 else "calibrate"
         if given.half not in (None, half) or given.only not in entry.name:
             continue
-        found = tokamax.estimate(entry, given.tokamax, given.cache, given.python)
-        told, guess = entry.milliseconds, found.milliseconds
-        yield Row(entry.key[:8], f"tokamax {chip}", half, entry.name, told, guess)
+        record, group, told = entry.key[:8], f"tokamax {chip}", entry.milliseconds
+        try:
+            found = tokamax.estimate(entry, given.tokamax, given.cache, given.python)
+        except MoegenError as error:
+            yield f"{record} {entry.name}: {error}"
+        else:
+            guess = found.milliseconds
+            yield Row(record, group, half, entry.name, told, guess)
 
 
 def _print(rows: list[Row]) -> None:

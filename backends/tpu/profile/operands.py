@@ -81,6 +81,7 @@ Operand: TypeAlias = Register | Literal | Symbol | Address | Word
 _REGISTER = re.compile(r"%(?P<virtual>\w+?)(?:_(?P<physical>(?:vm|[spv])\d+))?")
 _ADDRESS = re.compile(r"\[(?P<space>[a-z]+):\[(?P<terms>[^\]]*)\](?P<details>[^\]]*)\]")
 _PLACE = re.compile(r"\[(?P<terms>#[^\]]*)\](?P<details>.*)", re.DOTALL)
+_FLOAT = re.compile(r"-?(\d+\.\d*(e[+-]?\d+)?|\d+e[+-]?\d+|inf|nan)")
 _WORD = re.compile(r"[\w.$:\[\]#%()\- /=+*\"']+")
 
 
@@ -112,8 +113,10 @@ def _number(text: str) -> int | float | None:
         return int(text.lstrip("$"), 16)
     if re.fullmatch(r"-?\d+", text):
         return int(text)
-    if re.fullmatch(r"-?(\d+\.\d*(e[+-]?\d+)?|\d+e[+-]?\d+|inf|nan)", text):
-        return float(text)
+    # A packed word repeats its number: `1.0|1.0`.
+    first, *others = text.split("|")
+    if _FLOAT.fullmatch(first) and all(each == first for each in others):
+        return float(first)
     return None
 
 

@@ -179,11 +179,16 @@ def sums_by_dot(a: Any) -> Any:
     return _block(body, [a.shape], a)
 
 
-def spread_row(a: Any) -> Any:
-    """The first row in every sublane, by a load that does not move."""
+def scan_rows(a: Any) -> Any:
+    """Inclusive sums over the eight sublanes, each row spread by a load of stride 0."""
 
     def body(a: Any, o: Any) -> None:
-        o[...] = a[pl.ds(0, a.shape[0], stride=0), :]
+        row = lax.broadcasted_iota(jnp.int32, a.shape, 0)
+        total = a[pl.ds(0, a.shape[0], stride=0), :]
+        for i in range(1, a.shape[0]):
+            spread = a[pl.ds(i, a.shape[0], stride=0), :]
+            total = total + jnp.where(row >= i, spread, 0.0)
+        o[...] = total
 
     return _block(body, [a.shape], a)
 

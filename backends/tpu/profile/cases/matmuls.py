@@ -107,28 +107,39 @@ def panels_256(a: Any, b: Any) -> Any:
     return _panels(a, b, 256)
 
 
-def _staged(a: Any, b: Any, chunk: int) -> Any:
+def _staged(a: Any, b: Any, panel: int, chunk: int) -> Any:
     m, k = a.shape
     n = b.shape[1]
 
     def body(a: Any, b: Any, o: Any, held: Any, flags: Any) -> None:
-        def fetch(i: int) -> Any:
-            rows = pl.ds(i * chunk, chunk)
-            return pltpu.make_async_copy(a.at[rows], held.at[rows], flags.at[i])
+        panels = [
+            pltpu.make_async_copy(
+                a.at[pl.ds(i * panel, panel)],
+                held.at[pl.ds(i * panel, panel)],
+                flags.at[i],
+            )
+            for i in range(m // panel)
+        ]
 
-        first = pl.program_id(0) == 0
-
-        @pl.when(first)
-        def _() -> None:
-            for i in range(m // chunk):
-                fetch(i).start()
-
-        for i in range(m // chunk):
-            pl.when(first)(fetch(i).wait)
-            rows = slice(i * chunk, (i + 1) * chunk)
+        def product(i: int, size: int) -> None:
+            rows = slice(i * size, (i + 1) * size)
             o[rows, :] = jnp.dot(
                 held[rows, :], b[...], preferred_element_type=jnp.float32
             )
+
+        @pl.when(pl.program_id(0) == 0)
+        def _() -> None:
+            panels[0].start()
+            for i, copy in enumerate(panels):
+                for following in panels[i + 1 : i + 2]:
+                    following.start()
+                copy.wait()
+                product(i, panel)
+
+        @pl.when(pl.program_id(0) > 0)
+        def _() -> None:
+            for i in range(m // chunk):
+                product(i, chunk)
 
     return pl.pallas_call(
         body,
@@ -141,16 +152,16 @@ def _staged(a: Any, b: Any, chunk: int) -> Any:
         out_shape=jax.ShapeDtypeStruct((m, n), jnp.float32),
         scratch_shapes=[
             pltpu.VMEM((m, k), a.dtype),
-            pltpu.SemaphoreType.DMA((m // chunk,)),
+            pltpu.SemaphoreType.DMA((m // panel,)),
         ],
     )(a, b)
 
 
 def staged_256(a: Any, b: Any) -> Any:
     """The left rows fetched in panels of 256, each multiplied when it is there."""
-    return _staged(a, b, 256)
+    return _staged(a, b, 256, 256)
 
 
 def staged_512(a: Any, b: Any) -> Any:
-    """The left rows fetched in panels of 512, each multiplied when it is there."""
-    return _staged(a, b, 512)
+    """The same, and products of 512 rows once all of them are there."""
+    return _staged(a, b, 256, 512)
