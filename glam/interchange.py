@@ -1,7 +1,9 @@
 """Parameters as safetensors beside a configuration, for others to read.
 
-A folder with `config.json` and `model.safetensors`. A tensor's name is its path in the
-parameter tree, `blocks.moe.feed_forward.wi`; arrays under `blocks` have all blocks.
+A folder with `config.json`, `model.safetensors` and, where the tokenizer is a file,
+`tokenizer.model`. A tensor's name is its path in the parameter tree,
+`blocks.moe.feed_forward.wi`; arrays under `blocks` have all blocks. The metadata of the
+safetensors file names the tokenizer by its fingerprint.
 """
 
 import json
@@ -12,14 +14,24 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
+from glam.data.tokenizer import (
+    ByteTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    check_vocabulary,
+    load_tokenizer,
+)
 from glam.model import Config, abstract
 from ir.errors import BadArgument
 
-CONFIG, TENSORS = "config.json", "model.safetensors"
+CONFIG, TENSORS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
+_NAMED = "tokenizer"  # the key of the metadata
 
 
-def save(config: Config, params: Any, folder: Path) -> None:
-    """Write both files; each is whole or not there.
+def save(
+    config: Config, params: Any, folder: Path, tokenizer: Tokenizer | None = None
+) -> None:
+    """Write the files; each is whole or not there.
 
     Raises `BadArgument` if the parameters are not those of the configuration, naming
     the first tensor that is missing, that is too much, or that has another type.
@@ -29,8 +41,14 @@ def save(config: Config, params: Any, folder: Path) -> None:
     arrays = {name: np.asarray(array) for name, array in named(params).items()}
     _check(config, arrays, "the parameters")
     text = json.dumps(config.to_json(), indent=2) + "\n"
+    told = {"format": "glam"}
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / TENSORS, encode(arrays))
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, config.vocabulary)
+        told[_NAMED] = tokenizer.fingerprint
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        _write(folder / TOKENIZER, tokenizer.model)
+    _write(folder / TENSORS, encode(arrays, told))
     _write(folder / CONFIG, text.encode())
 
 
@@ -44,7 +62,10 @@ def load(folder: Path) -> tuple[Config, Any]:
     from safetensors.numpy import load as decode
 
     try:
-        config = Config.from_json(json.loads((folder / CONFIG).read_bytes()))
+        document = json.loads((folder / CONFIG).read_bytes())
+        if not isinstance(document, dict):
+            _refuse(f"{folder / CONFIG} holds no object: it must be that of a model")
+        config = Config.from_json(document)
         arrays = decode((folder / TENSORS).read_bytes())
     except FileNotFoundError as error:
         _refuse(f"{error.filename} is missing: a model is {CONFIG} and {TENSORS}")
@@ -54,6 +75,33 @@ def load(folder: Path) -> tuple[Config, Any]:
     tree = jax.tree.structure(abstract(config))
     order = named(abstract(config))
     return config, jax.tree.unflatten(tree, [arrays[name] for name in order])
+
+
+def tokenizer_of(folder: Path, given: str | None = None) -> Tokenizer:
+    """The tokenizer of a folder: its own, or the one `given` by name or path.
+
+    Raises `BadArgument` where there is none, and where it is not the one that the
+    folder was saved with.
+    """
+    from safetensors import safe_open
+
+    with safe_open(folder / TENSORS, "numpy") as file:
+        saved = (file.metadata() or {}).get(_NAMED)
+    own = folder / TOKENIZER
+    if given is not None:
+        found = load_tokenizer(given)
+    elif own.is_file():
+        found = load_tokenizer(own)
+    elif saved == ByteTokenizer.fingerprint:
+        found = ByteTokenizer()
+    else:
+        _refuse(f"{folder} has no {TOKENIZER}: name the model's with --tokenizer")
+    if saved not in (None, found.fingerprint):
+        _refuse(
+            f"the model in {folder} was saved with the tokenizer {saved}, and this one "
+            f"is {found.fingerprint}: use the tokenizer that it was trained with"
+        )
+    return found
 
 
 def named(tree: Any) -> dict[str, Any]:

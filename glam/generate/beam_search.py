@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glam.generate.cache import Cache, advance, empty, prefill
+from glam.generate.memory import check_cache
 from glam.generate.prompts import Prompts, packed, rounded, served
 from glam.generate.settings import Completion, Search
 from glam.model.config import Config
@@ -86,6 +87,8 @@ def beam(
     config = served(config)
     tokens, lengths = packed(config, prompts)
     width, slots = search.width, rounded(int(lengths.max()) + search.tokens)
+    # Choosing parents makes a second cache.
+    check_cache(config, 2 * len(prompts) * width, slots)
     hunts = [_Hunt(search) for _ in prompts]
     found, cache = _first(config, width, slots, params, tokens, lengths)
     for step in range(search.tokens):

@@ -10,6 +10,7 @@ import numpy as np
 
 from glam.generate.cache import Cache, advance, empty, prefill
 from glam.generate.choose import NONE, choose
+from glam.generate.memory import check_cache
 from glam.generate.prompts import Prompts, packed, rounded, served
 from glam.generate.settings import Completion, Settings
 from glam.model.config import Config
@@ -25,18 +26,23 @@ class _Row:
 
 
 def generate(
-    config: Config, params: Params, prompts: Prompts, settings: Settings | None = None
+    config: Config,
+    params: Params,
+    prompts: Prompts,
+    settings: Settings | None = None,
+    first: int = 0,
 ) -> list[Completion]:
     """Continue each prompt, a list of token ids.
 
-    Row r draws the token at position p with a key of (seed, r, p): the same call gives
-    the same tokens. Raises `BadArgument`.
+    Row r draws the token at position p with a key of (seed, r, p), rows being counted
+    from `first`: the same call gives the same tokens, and so do batches of the same
+    rows. Raises `BadArgument`.
     """
     settings = settings or Settings()
     config = served(config)
     rows = [_Row() for _ in prompts]
     tokens, lengths = packed(config, prompts)
-    for _ in _steps(config, params, tokens, lengths, settings, rows):
+    for _ in _steps(config, params, tokens, lengths, settings, rows, first):
         continue  # the rows have the tokens
     return [Completion(tuple(r.tokens), r.log_probability, r.ended) for r in rows]
 
@@ -62,12 +68,14 @@ def _steps(
     lengths: np.ndarray,
     settings: Settings,
     rows: list[_Row],
+    first: int = 0,
 ) -> Iterator[list[int | None]]:
     # What a program depends on: another seed or length needs no compilation.
     rule = replace(settings, tokens=1, seed=0, end=None)
     slots = rounded(int(lengths.max()) + settings.tokens)
+    check_cache(config, len(rows), slots)
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(settings.seed)))(
-        jnp.arange(len(rows))
+        first + jnp.arange(len(rows))
     )
     chosen, spoken, cache = _first(config, rule, slots, params, tokens, lengths, keys)
     for step in range(settings.tokens):
