@@ -10,7 +10,7 @@ import moegen
 from ir.errors import BadArgument
 from moegen.cli.program import BAD_USE, Parser, guarded
 
-COMMANDS = ("models", "count", "cost", "data", "train", "report", "generate")
+COMMANDS = ("models", "count", "cost", "data", "train", "report", "generate", "eval")
 OWN = ("glam", "moegen", "backends", "ir", "examples")
 
 

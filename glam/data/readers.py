@@ -64,7 +64,16 @@ def _text(path: Path, reading: Reading) -> Iterator[Document]:
 
 
 def _lines(path: Path, reading: Reading) -> Iterator[Document]:
-    with _open(path, reading.encoding) as file:
+    for place, record in json_lines(path, reading.encoding):
+        yield _record(place, record, reading.field)
+
+
+def json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
+    """What each line of a JSONL file holds, with its place; blank lines are left out.
+
+    Raises BadArgument where the file cannot be read, and for a line that is not JSON.
+    """
+    with _open(path, encoding) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -76,7 +85,7 @@ def _lines(path: Path, reading: Reading) -> Iterator[Document]:
                     reason=f"{place} is not JSON ({error}); a .jsonl file has one "
                     "object a line"
                 ) from None
-            yield _record(place, record, reading.field)
+            yield place, record
 
 
 def _table(path: Path, reading: Reading) -> Iterator[Document]:

@@ -19,8 +19,8 @@ def served(config: Config) -> Config:
     """The configuration that decodes; raises `BadArgument` where none can."""
     if config.experts is not None and config.layer in NOT_CAUSAL:
         reason = (
-            f"a model with the layer '{config.layer}' cannot generate: there experts "
-            "choose among all tokens, also those that are not written yet"
+            f"a model with the layer '{config.layer}' cannot generate or score text: "
+            "there experts choose among all tokens, also those that come later"
         )
         raise BadArgument(reason=reason)
     return config.serving()

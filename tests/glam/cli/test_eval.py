@@ -1,0 +1,88 @@
+"""`glam eval`: what it prints, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from glam.cli import main
+from tests.glam.cli import small_model
+
+EXAMPLES = Path(__file__).parents[3] / "examples/tasks"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(small_model.written(tmp_path_factory.mktemp("model")))
+
+
+@pytest.mark.smoke
+def test_results_and_averages(model, capsys, tmp_path):
+    shipped = (EXAMPLES / "real_names.jsonl").read_text().splitlines()
+    few, text = tmp_path / "few.jsonl", tmp_path / "text.jsonl"
+    few.write_text("\n".join([*shipped[:5], *shipped[-3:]]))
+    text.write_text('{"task": "t", "kind": "text"}\n{"text": "import os"}\n')
+    asked = ["eval", model, "--tasks", str(few), str(text)]
+    assert main([*asked, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    names, passages = document["results"]
+    assert (names["task"], names["examples"], names["chance"]) == (
+        "real_names",
+        4,
+        0.25,
+    )
+    assert names["metric"] == "accuracy"
+    assert passages["metric"] == "bits_per_byte"
+    assert document["averages"] == {
+        "NLG": None,
+        "NLU": names["value"],
+        "all": names["value"],
+    }
+    assert document["model"]["device"] == "cpu"
+    assert main(asked) == 0
+    shown = capsys.readouterr().out
+    assert f"{passages['value']:.4f}" in shown
+    assert f"averages: NLU {names['value']:.4f}, all {names['value']:.4f}\n" in shown
+    assert main(["eval", model, "--tasks", str(few), "--shots", "1"]) == 0
+    told = capsys.readouterr()
+    assert "real_names        1" in told.out
+    assert "lost their beginning: the model was trained on 32 tokens" in told.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "the following arguments are required: --tasks"),
+        (["--tasks", "none.jsonl"], "none.jsonl cannot be read: No such file or dir"),
+        (["--tasks", "."], ". cannot be read: Is a directory"),
+        (["--tasks", "empty.jsonl"], "empty.jsonl is empty: its first line names the"),
+        (["--tasks", "bad.jsonl"], "bad.jsonl:2: a 'choice' example needs options, a"),
+        (["--tasks", "latin.jsonl"], "latin.jsonl is not utf-8 text: byte 0xe9"),
+        (["--tasks", "NAMES", "--shots", "26"], "has 25 training examples, and 26"),
+        (["--tasks", "NAMES", "--shots", "-1"], "shots=-1 must be a whole number"),
+        (["--tasks", "NAMES", "--batch", "0"], "batch=0 must be a whole number"),
+        (["--tasks", "NAMES", "--beams", "0"], "beams=0 must be a whole number"),
+        (["--tasks", "NAMES", "--step", "1"], "is a converted model, which has one"),
+        (["--tasks", "NAMES", "--tokenizer", "no"], "there is no tokenizer 'no'"),
+    ],
+)
+def test_bad_use(model, capsys, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").touch()
+    head = '{"task": "t", "kind": "choice"}\n'
+    (tmp_path / "bad.jsonl").write_text(head + '{"context": "a"}\n')
+    (tmp_path / "latin.jsonl").write_bytes(b'{"task": "caf\xe9s"}\n')
+    names = str(EXAMPLES / "real_names.jsonl")
+    given = [names if part == "NAMES" else part for part in arguments]
+    assert main(["eval", model, *given]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert err.startswith("glam: ")
+    assert err.count("\n") == 1
+
+
+def test_a_model_that_is_not_there(capsys):
+    names = str(EXAMPLES / "real_names.jsonl")
+    assert main(["eval", "none", "--tasks", names]) == 2
+    assert "none does not exist: name the folder of a run" in capsys.readouterr().err
