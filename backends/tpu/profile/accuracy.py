@@ -127,9 +127,9 @@ def _print(rows: list[Row]) -> None:
     print("\n" + tabulate(table, heads, floatfmt=".5g"))
     columns = ("group", "half", "n", "median signed %", "median %", "worst %", "rank")
     groups = sorted({(row.group, row.half) for row in rows})
-    print(
-        "\n" + tabulate([_summary(*g, rows) for g in groups], columns, floatfmt=".1f")
-    )
+    summaries = [_summary(*group, rows) for group in groups]
+    # The ranks keep the digits that they have.
+    print("\n" + tabulate(summaries, columns, floatfmt=".1f", disable_numparse=[6]))
     print("\nmeasured: cycles, or ms of Tokamax; rank: correlation of the times' ranks")
 
 

@@ -203,8 +203,8 @@ class Issue:
         begun = clock.started.setdefault(slot.number, at)
         if not slot.count:
             return
-        # A transpose of fewer than 16 rows takes as long as one of 16.
-        whole = begun + 15 * slot.interval
+        # A transpose of fewer rows takes as long as a whole one.
+        whole = begun + slot.least * slot.interval
         queue = clock.transposed.setdefault(slot.number, deque())
         queue.append((max(at, whole) + slot.latency, slot.count))
         del clock.started[slot.number]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.tpu.profile.bundles import Program, read_bundles
+from backends.tpu.profile.checks import check_registers
 from backends.tpu.profile.dma import Dma
 from backends.tpu.profile.dump import Dump, KernelText
 from backends.tpu.profile.issue import STALLS, Clock, Issue, State, thaw
@@ -117,6 +118,7 @@ def simulate(
     name = text.name if isinstance(text, KernelText) else "kernel"
     bundles = text.bundles if isinstance(text, KernelText) else text
     program = read_bundles(bundles, name)
+    check_registers(program)
     simulator = Simulator(program, latencies(chip), scalars or {}, sharers)
     return simulator.profile(extrapolate)
 

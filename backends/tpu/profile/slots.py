@@ -1,5 +1,6 @@
 """A segment's bundles as the timing model sees them: reads, writes, units."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from backends.tpu.profile.bundles import Bundle, Instruction, Program
@@ -16,7 +17,8 @@ _LOADS_WEIGHTS = ("msra", "msrb", "vlgmr", "msrc")
 class Slot:
     """One timed instruction; `bit` is its place among the guarded ones, or -1.
 
-    `count` is the number of results that a multiply or a transpose will be asked for.
+    `count` is the number of results that a multiply or a transpose will be asked for,
+    `least` how many intervals a transpose takes even if it has fewer rows.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class Slot:
     count: int = 0
     loads_weights: bool = False
     entry: int = -1
+    least: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class Rows:
             count=self._count(each, timing),
             loads_weights=any(word in each.opcode for word in _LOADS_WEIGHTS),
             entry=_entry(each),
+            least=15 if ".b32." in each.opcode else 7,
         )
 
     def _count(self, each: Instruction, timing: Timing) -> int:
@@ -108,7 +112,7 @@ class Rows:
         if timing.kind != "transpose" or not each.opcode.endswith("end"):
             return 0
         width = each.operands[-1] if each.operands else None
-        rows = 8 if ".b32." in each.opcode else 16
+        rows = 8 if ".b32." in each.opcode or ".binary." in each.opcode else 16
         return -(-int(width.value) // rows) if isinstance(width, Literal) else 16
 
 
@@ -144,29 +148,32 @@ def _results_per_multiply(
 ) -> dict[tuple[int, str], int]:
     """Results popped for each multiply, by MXU and kind: it depends on the rows packed.
 
-    Where both kinds are mixed, one of float32 gives half as many as it usually would.
+    Beside packed ones, one of float32 or of half the rows gives half of the usual.
     """
-    counts: dict[tuple[int, str], int] = {}
+    counts: dict[int, Counter[str]] = {}
     for each in program.instructions:
         if each.opcode.startswith(("vmatmul", "vpop.f32.mr")):
             where = Where(program.name, each.line)
-            key = _mxu(each), table.timing(each.opcode, where).kind
-            counts[key] = counts.get(key, 0) + 1
+            kind = table.timing(each.opcode, where).kind
+            counts.setdefault(_mxu(each), Counter())[kind] += 1
     usual = table.cycles("results_per_multiply")
-    found = {}
-    for (number, kind), count in counts.items():
-        if not kind.startswith("multiply"):
-            continue
-        pops = counts.get((number, "result"), usual * count)
-        single = counts.get((number, "multiply_f32"), 0)
-        packed = counts.get((number, "multiply"), 0)
-        if single and packed and pops > single:
-            half = max(1, usual // 2)
-            found[number, "multiply_f32"] = half
-            found[number, "multiply"] = (pops - half * single) // packed
-        else:
-            found[number, kind] = pops // count
-    return found
+    return {
+        (number, kind): count
+        for number, held in counts.items()
+        for kind, count in _shares(held, usual).items()
+    }
+
+
+def _shares(held: Counter[str], usual: int) -> dict[str, int]:
+    """Results of each kind of multiply, from how often each and a pop stand there."""
+    kinds = [kind for kind in held if kind.startswith("multiply")]
+    pops = held.get("result", usual * sum(held[kind] for kind in kinds))
+    half, packed = max(1, usual // 2), held["multiply"]
+    halves = sum(held[kind] for kind in kinds if kind != "multiply")
+    if packed and halves and pops > half * halves:
+        shares = dict.fromkeys(kinds, half)
+        return shares | {"multiply": (pops - half * halves) // packed}
+    return {kind: pops // held[kind] for kind in kinds}
 
 
 def _mxu(each: Instruction) -> int:

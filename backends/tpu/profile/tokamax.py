@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from backends.tpu.profile.dump import Dump
+from backends.tpu.profile.cores import core_symbol
+from backends.tpu.profile.dump import Dump, KernelText
 from backends.tpu.profile.dumps import Source, kept_dump
 from backends.tpu.profile.group_tiles import GroupTiles, group_tiles
 from backends.tpu.profile.latencies import latencies
@@ -172,14 +173,20 @@ def estimate(entry: Entry, source: Path, cache: Path | None, python: str) -> Est
     """Compile and simulate an entry; `python` has jax and libtpu."""
     compiled = Source(**{**entry.source.__dict__, "paths": (source,)})
     held = kept_dump(compiled, cache, python)
-    kernel = next(k.name for k in held.kernels if "ragged_dot" in k.name)
-    scalars = entry.visits.scalars() | {"argument4": [0]}
-    profile = simulate(held, entry.chip, scalars, kernel=kernel)
-    left = {kernel} if entry.residuals else {kernel, *_results(held)}
+    text = next(k for k in held.kernels if "ragged_dot" in k.name)
+    scalars = entry.visits.scalars() | {"argument4": [0]} | _first_core(text)
+    profile = simulate(text, entry.chip, scalars)
+    left = {text.name} if entry.residuals else {text.name, *_results(held)}
     around = sum(_around(held, left))
     if any(name.startswith("copy-done") for name in _results(held)):
         around += _moved(entry)
     return Estimate(profile, around)
+
+
+def _first_core(text: KernelText) -> dict[str, list[int]]:
+    """No axis of the grid is marked parallel: one core does it all."""
+    symbol = core_symbol(text.bundles)
+    return {symbol: [0]} if symbol else {}
 
 
 def _moved(entry: Entry) -> float:
