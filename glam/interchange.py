@@ -8,6 +8,8 @@ safetensors file names the tokenizer by its fingerprint.
 
 import json
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,20 +38,22 @@ def save(
     Raises `BadArgument` if the parameters are not those of the configuration, naming
     the first tensor that is missing, that is too much, or that has another type.
     """
-    from safetensors.numpy import save as encode
+    from safetensors.numpy import save_file
 
     arrays = {name: np.asarray(array) for name, array in named(params).items()}
     _check(config, arrays, "the parameters")
     text = json.dumps(config.to_json(), indent=2) + "\n"
-    told = {"format": "glam"}
-    folder.mkdir(parents=True, exist_ok=True)
+    # One key alone: safetensors writes several in no fixed order.
+    told: dict[str, str] = {}
     if tokenizer is not None:
         check_vocabulary(tokenizer, config.vocabulary)
         told[_NAMED] = tokenizer.fingerprint
+    folder.mkdir(parents=True, exist_ok=True)
     if isinstance(tokenizer, SentencePieceTokenizer):
-        _write(folder / TOKENIZER, tokenizer.model)
-    _write(folder / TENSORS, encode(arrays, told))
-    _write(folder / CONFIG, text.encode())
+        model = tokenizer.model
+        _write(folder / TOKENIZER, lambda part: part.write_bytes(model))
+    _write(folder / TENSORS, lambda part: save_file(arrays, part, told or None))
+    _write(folder / CONFIG, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def load(folder: Path) -> tuple[Config, Any]:
@@ -58,23 +62,43 @@ def load(folder: Path) -> tuple[Config, Any]:
     Raises `BadArgument` for a file that is missing or damaged, and if any tensor of the
     file would not be read, or any parameter not be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as decode
-
-    try:
-        document = json.loads((folder / CONFIG).read_bytes())
-        if not isinstance(document, dict):
-            _refuse(f"{folder / CONFIG} holds no object: it must be that of a model")
-        config = Config.from_json(document)
-        arrays = decode((folder / TENSORS).read_bytes())
-    except FileNotFoundError as error:
-        _refuse(f"{error.filename} is missing: a model is {CONFIG} and {TENSORS}")
-    except (ValueError, TypeError, AttributeError, SafetensorError) as error:
-        _refuse(f"the model in {folder} cannot be read: {error}")
+    for name in (CONFIG, TENSORS):
+        if not (folder / name).is_file():
+            _refuse(f"{folder / name} is missing: a model is {CONFIG} and {TENSORS}")
+    config = _read_config(folder / CONFIG)
+    with _opened(folder / TENSORS) as file:
+        wanted = named(abstract(config))
+        _check_names(wanted.keys(), file.keys(), str(folder / TENSORS))
+        # One array at a time, in the order of the tree.
+        arrays = {name: file.get_tensor(name) for name in wanted}
     _check(config, arrays, str(folder / TENSORS))
     tree = jax.tree.structure(abstract(config))
-    order = named(abstract(config))
-    return config, jax.tree.unflatten(tree, [arrays[name] for name in order])
+    return config, jax.tree.unflatten(tree, list(arrays.values()))
+
+
+def _read_config(path: Path) -> Config:
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError as error:
+        _refuse(f"{path} is not JSON: {error}")
+    if not isinstance(document, dict):
+        _refuse(f"{path} holds no object: it must be that of a model")
+    try:
+        return Config.from_json(document)
+    except BadArgument as error:
+        _refuse(f"{path}: {error}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An open safetensors file; what is wrong with its bytes becomes one sentence."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            yield file
+    except SafetensorError as error:
+        _refuse(f"{path} cannot be read: {error}; it is cut off or altered")
 
 
 def tokenizer_of(folder: Path, given: str | None = None) -> Tokenizer:
@@ -83,9 +107,7 @@ def tokenizer_of(folder: Path, given: str | None = None) -> Tokenizer:
     Raises `BadArgument` where there is none, and where it is not the one that the
     folder was saved with.
     """
-    from safetensors import safe_open
-
-    with safe_open(folder / TENSORS, "numpy") as file:
+    with _opened(folder / TENSORS) as file:
         saved = (file.metadata() or {}).get(_NAMED)
     own = folder / TOKENIZER
     if given is not None:
@@ -113,12 +135,8 @@ def named(tree: Any) -> dict[str, Any]:
 def _check(config: Config, arrays: dict[str, np.ndarray], where: str) -> None:
     """Every tensor read, every parameter written, each of its shape and dtype."""
     wanted = named(abstract(config))
-    unread = sorted(arrays.keys() - wanted.keys())
-    if unread:
-        _refuse(f"{where}: the model has no parameter for the tensor {unread[0]}")
+    _check_names(wanted.keys(), arrays.keys(), where)
     for name, kind in wanted.items():
-        if name not in arrays:
-            _refuse(f"{where}: the model's parameter {name} is missing")
         shape, dtype = arrays[name].shape, str(arrays[name].dtype)
         if (shape, dtype) != (kind.shape, str(kind.dtype)):
             _refuse(
@@ -127,10 +145,19 @@ def _check(config: Config, arrays: dict[str, np.ndarray], where: str) -> None:
             )
 
 
-def _write(path: Path, data: bytes) -> None:
+def _check_names(wanted: Iterable[str], held: Iterable[str], where: str) -> None:
+    unread = sorted(set(held) - set(wanted))
+    if unread:
+        _refuse(f"{where}: the model has no parameter for the tensor {unread[0]}")
+    unwritten = sorted(set(wanted) - set(held))
+    if unwritten:
+        _refuse(f"{where}: the model's parameter {unwritten[0]} is missing")
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(data)
+        write(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

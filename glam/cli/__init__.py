@@ -10,7 +10,17 @@ import moegen
 from ir.errors import BadArgument
 from moegen.cli.program import BAD_USE, Parser, guarded
 
-COMMANDS = ("models", "count", "cost", "data", "train", "report", "generate", "eval")
+COMMANDS = (
+    "models",
+    "count",
+    "cost",
+    "data",
+    "train",
+    "report",
+    "generate",
+    "eval",
+    "convert",
+)
 OWN = ("glam", "moegen", "backends", "ir", "examples")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from glam.interchange import load, named, save
+from glam.model import abstract
 from ir.errors import BadArgument
 from tests.glam.model import small
 
@@ -24,6 +25,19 @@ def test_there_and_back_bit_for_bit(tmp_path):
         "config.json",
         "model.safetensors",
     ]
+
+
+def test_bfloat16_parameters(tmp_path):
+    config = replace(CONFIG, parameter_dtype="bfloat16")
+    narrow = jax.tree.map(
+        lambda array, kind: array.astype(kind.dtype), small.params(), abstract(config)
+    )
+    save(config, narrow, tmp_path)
+    found, params = load(tmp_path)
+    assert found == config
+    for name, array in named(params).items():
+        assert (array.dtype == "bfloat16") == (not name.endswith("router"))
+        assert np.array_equal(array, named(narrow)[name])
 
 
 def test_a_tensor_that_is_not_read_or_written_is_named(tmp_path):
@@ -56,7 +70,9 @@ def test_damaged_files(tmp_path):
     save(CONFIG, small.params(), tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(BadArgument, match="cannot be read"):
+    with pytest.raises(
+        BadArgument, match=r"cannot be read: .*; it is cut off or altered"
+    ):
         load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"layres": 2}))
     with pytest.raises(BadArgument, match="a model has no 'layres'"):

@@ -149,13 +149,15 @@ def test_damaged_and_mismatched_models(capsys, tmp_path):
         (folder / "config.json").write_text(json.dumps(config | change))
         refused(capsys, ["generate", str(folder), "a"], sentence)
     (folder / "config.json").write_text("{")
-    refused(capsys, ["generate", str(folder), "a"], "model cannot be read: ")
+    refused(capsys, ["generate", str(folder), "a"], "config.json is not JSON: ")
     (folder / "config.json").write_text("[1]")
     refused(capsys, ["generate", str(folder), "a"], "config.json holds no object")
     small_model.written(folder)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-5])
-    refused(capsys, ["generate", str(folder), "a"], "model cannot be read: ")
+    refused(
+        capsys, ["generate", str(folder), "a"], "model.safetensors cannot be read: "
+    )
     (folder / "model.safetensors").unlink()
     refused(capsys, ["generate", str(folder), "a"], "model.safetensors is missing")
 
