@@ -157,7 +157,11 @@ def _check_names(wanted: Iterable[str], held: Iterable[str], where: str) -> None
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        # safetensors would keep the file from all but its owner.
+        part.touch()
+        mode = part.stat().st_mode
         write(part)
+        part.chmod(mode)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from moegen.cli.program import BAD_USE, Parser, guarded
 COMMANDS = (
     "models",
     "count",
+    "variants",
     "cost",
     "data",
     "train",

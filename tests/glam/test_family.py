@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from glam.cli import main
-from glam.family import MODELS, count, find_model
+from glam.family import MODELS, count, find_model, forward_flops, weight_bytes
 from ir.errors import BadArgument
 
 TABLE_4 = [
@@ -114,7 +114,50 @@ def test_models_json(capsys):
 def test_count(capsys):
     assert main(["count", "64b/64e"]) == 0
     last = capsys.readouterr().out.strip().split("\n")[-1]
-    assert last.split() == ["activated", "96,604,528,640", "96.6B"]
+    counted = "96,604,528,640"
+    assert last.split() == ["activated", counted, counted, "96.6B"]
+
+
+def test_every_count_is_that_of_the_parameter_tree(capsys):
+    assert main(["count", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["models"]
+    assert [model["name"] for model in told] == list(MODELS)
+    for model in told:
+        assert model["agrees"]
+        assert model["tree"] == {n: model[n] for n in ("total", "activated")}
+    assert main(["count"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("  equal\n") == 11
+
+
+def test_a_formula_that_is_wrong_is_told(capsys, monkeypatch):
+    monkeypatch.setattr("glam.train.language_model.parameters", lambda c: (5, 3.0))
+    assert main(["count", "8B"]) == 1
+    assert capsys.readouterr().out.split("\n")[-3].split() == [
+        "total",
+        "8,721,305,600",
+        "5",
+        "8.7B",
+    ]
+    assert main(["count"]) == 1
+    assert "5 / 3\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["0.1B", "0.1B/64E", "64B/64E"])
+def test_flops_are_those_that_training_counts(name):
+    from glam.model import Config
+    from glam.train.language_model import flops_a_token
+
+    trained = flops_a_token(Config.of(name))
+    assert forward_flops(MODELS[name]) == pytest.approx(trained / 3, rel=1e-12)
+
+
+def test_flops_and_bytes_of_the_largest():
+    large = MODELS["64B/64E"]
+    assert forward_flops(large, 1) / 1e9 == pytest.approx(193.2, abs=0.1)
+    assert weight_bytes(large) == 4 * 1_161_756_418_048
+    routers = 32 * 8192 * 64
+    assert weight_bytes(large, "bfloat16") == 2 * (1_161_756_418_048 + routers)
 
 
 def test_count_json(capsys):
@@ -134,7 +177,7 @@ def test_bad_use(capsys):
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys; from glam.cli import main; main(['count', '8B', '--json']);"
+        "import sys; from glam.cli import main; main(['models', '--json']);"
         "sys.exit(bool({'jax', 'jaxlib', 'numpy'} & set(sys.modules)))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
