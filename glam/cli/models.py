@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         "\nPrinted: Table 4 of the paper. Computed with a vocabulary of 32,000, and of "
         "256,000\nfor 64B/64E; no single convention reproduces every printed number.\n"
         "GFLOP: of the forward pass, 2 for each weight that is multiplied, and those\n"
-        "of attention in 1,024 tokens (the paper prints 180 for its largest). GB: 10^9\n"
+        "of attention in 1,024 tokens (the paper prints 180 for its largest). GB: 1e9\n"
         "bytes of float32 weights. All computed from the sizes; nothing was measured."
     )
     return DONE
