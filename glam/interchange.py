@@ -8,6 +8,7 @@ safetensors file names the tokenizer by its fingerprint.
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,11 +161,25 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
         # safetensors would keep the file from all but its owner.
         part.touch()
         mode = part.stat().st_mode
-        write(part)
+        _written(write, part)
         part.chmod(mode)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _written(write: Callable[[Path], Any], part: Path) -> None:
+    """Write; an error of the system that safetensors tells as text is one again."""
+    from safetensors import SafetensorError
+
+    try:
+        write(part)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(part)) from None
 
 
 def _refuse(reason: str) -> NoReturn:

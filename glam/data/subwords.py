@@ -40,9 +40,10 @@ def train_tokenizer(
             f"special pieces: use at least {_LEAST} and some hundreds for the text"
         )
     model = io.BytesIO()
+    failures: list[Exception] = []
     try:
         SentencePieceTrainer.train(
-            sentence_iterator=_pieces(documents, characters),
+            sentence_iterator=_kept(_pieces(documents, characters), failures),
             model_writer=model,
             vocab_size=vocabulary,
             model_type=kind,
@@ -61,6 +62,8 @@ def train_tokenizer(
             minloglevel=2,
         )
     except RuntimeError as error:
+        if failures:
+            raise failures[0] from None
         raise BadArgument(reason=_sentence(vocabulary, str(error))) from None
     return SentencePieceTokenizer(model.getvalue())
 
@@ -76,6 +79,15 @@ def _pieces(documents: Iterable[Document], characters: int) -> Iterator[str]:
                 if left < 0:
                     return
                 yield piece
+
+
+def _kept(pieces: Iterator[str], failures: list[Exception]) -> Iterator[str]:
+    """The same pieces; what stops them is kept, for SentencePiece makes text of it."""
+    try:
+        yield from pieces
+    except Exception as error:
+        failures.append(error)
+        raise
 
 
 def _sentence(vocabulary: int, why: str) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
+from glam.data.writing import atomic_file
 from glam.train.curves import Lines, curves
 from glam.train.folder import RECORD, SETTINGS
 from glam.train.record import read
@@ -26,19 +27,20 @@ td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; vertical-align: top;
 
 
 def write_page(run: Path, page: Path) -> None:
-    """The page of the run in a folder; raises `BadArgument` where there is none."""
+    """The page of the run in a folder, whole or not at all; raises `BadArgument`."""
     try:
         lines = read(run / RECORD)
         settings = json.loads((run / SETTINGS).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadArgument(
-            reason=f"there is no run in {run}: it has no {Path(error.filename).name}"
-        ) from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        _refuse(f"there is no run in {run}: it has no {Path(error.filename).name}")
     except ValueError as error:
-        raise BadArgument(
-            reason=f"the record of {run} cannot be read: {error}"
-        ) from None
-    page.write_text(html(run.name, lines, settings), encoding="utf-8")
+        _refuse(f"the record of {run} cannot be read: {error}")
+    if not all(isinstance(told, dict) for told in (*lines, settings)):
+        _refuse(f"the record of {run} cannot be read: a line is no JSON object")
+    if not any({"step", "loss"} <= line.keys() for line in lines):
+        _refuse(f"the run in {run} has no step to show yet: train first")
+    with atomic_file(page, overwrite=True) as file:
+        file.write(html(run.name, lines, settings).encode())
 
 
 def html(name: str, lines: Lines, settings: Mapping[str, Any]) -> str:
@@ -118,3 +120,7 @@ def _flat(table: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
         else:
             rows.append((f"{above}{name}", str(value)))
     return rows
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise BadArgument(reason=reason)

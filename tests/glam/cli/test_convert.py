@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -84,21 +85,25 @@ def test_what_stands_there_is_kept(model, tmp_path, capsys):
     assert load(model)[0] == small_model.CONFIG
 
 
-def test_a_full_disk_leaves_nothing(model, tmp_path, capsys, monkeypatch):
-    import errno
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 1,000 bytes: the system's answer to a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    import safetensors.numpy
 
-    def full(arrays, path, metadata):
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+def test_a_full_disk_leaves_nothing(model, tmp_path, capsys, full_disk):
     assert main(["convert", str(model), "--out", str(tmp_path / "out")]) == 2
     err = capsys.readouterr().err
-    assert "out does not fit: No space left on device" in err
+    assert "out does not fit: File too large" in err
     assert "nothing was left behind: make room" in err
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model"]
+    # The model that stands there survives what would have replaced it.
+    asked = ["convert", str(model), "--out", str(model), "--overwrite"]
+    assert main([*asked, "--dtype", "bfloat16"]) == 2
+    assert load(model)[0] == small_model.CONFIG
 
 
 def test_a_tensor_too_many_or_too_few(model, tmp_path, capsys):

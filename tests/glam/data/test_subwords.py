@@ -89,3 +89,13 @@ def test_other_special_ids_are_refused():
     )
     with pytest.raises(BadArgument, match=r"pad=-1, </s>=2, <unk>=0, and GLaM's are"):
         SentencePieceTokenizer(model.getvalue())
+
+
+def test_a_source_that_fails_says_so_itself():
+    def documents():
+        yield DOCUMENTS[0]
+        raise BadArgument(reason="line 7 is not JSON")
+
+    with pytest.raises(BadArgument) as caught:
+        train_tokenizer(documents(), 400)
+    assert str(caught.value) == "line 7 is not JSON"

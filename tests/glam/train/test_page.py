@@ -1,5 +1,6 @@
 import json
 import re
+import resource
 
 from glam.cli import main
 from glam.train.page import html
@@ -61,3 +62,26 @@ def test_no_run(tmp_path, capsys):
     (tmp_path / "settings.json").write_text("{}")
     assert main(["report", str(tmp_path)]) == 2
     assert "cannot be read" in capsys.readouterr().err
+    (tmp_path / "metrics.jsonl").write_text("[1]\n")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "cannot be read: a line is no JSON object" in capsys.readouterr().err
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "has no step to show yet: train first" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_page_is_whole_or_as_it_was(tmp_path, capsys):
+    lines = "".join(json.dumps(line) + "\n" for line in LINES)
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "report.html").write_text("the page before")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        assert main(["report", str(tmp_path)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "report.html does not fit: File too large" in capsys.readouterr().err
+    assert (tmp_path / "report.html").read_text() == "the page before"
+    assert len(list(tmp_path.iterdir())) == 3
