@@ -84,7 +84,8 @@ def _rows(
 def _row(shape: Shape, chip: str, name: str, setting: Setting) -> dict[str, Any]:
     log(f"{shape.name}, {chip}, {name}")
     own = figures(ours(shape, chip, setting), name, chip, setting)
-    peer = figures(usual(shape, chip, setting), name, chip, setting)
+    pipeline = usual(shape, chip, setting, training=name == "training")
+    peer = figures(pipeline, name, chip, setting)
     bar = _BAR_V5P if chip == "tpu-v5p" else _BARS.get(shape.name, 1.0)
     return {
         "shape": shape.name,

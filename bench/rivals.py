@@ -96,10 +96,15 @@ def sizes_of(shape: Shape) -> dict[str, Any]:
     return kept | {"dropless": True}
 
 
-def usual(shape: Shape, chip: str, setting: Setting) -> Program:
-    """The usual pipeline at a shape, with the best tiles that were tried."""
+def usual(shape: Shape, chip: str, setting: Setting, training: bool) -> Program:
+    """The usual pipeline at a shape, with the best tiles that were tried.
+
+    Without `training` no tiles are sought for the gradients.
+    """
     sizes = layer_of(shape)
-    up, down = (best_tiles(sizes, chip, setting, turned) for turned in (False, True))
+    up, down = (
+        best_tiles(sizes, chip, setting, turned, training) for turned in (False, True)
+    )
     shared = shape.layer == "deepseek"
     text = _PEER.format(
         layer="shared_layer" if shared else "softmax_layer",
@@ -108,7 +113,7 @@ def usual(shape: Shape, chip: str, setting: Setting) -> Program:
         k=sizes.k,
         tiles=(up, down),
     )
-    path = setting.folder / f"usual_{_slug(shape.name)}_{chip}.py"
+    path = setting.folder / f"usual_{_slug(shape.name)}_{chip}_{training}.py"
     path.write_text(text, encoding="utf-8")
     model, hidden, experts = sizes.model, sizes.hidden, sizes.experts
     into = _argument("bfloat16", (experts, model, hidden))
@@ -127,12 +132,16 @@ def usual(shape: Shape, chip: str, setting: Setting) -> Program:
     return Program(path, tuple(args), _context())
 
 
-def best_tiles(sizes: Layer, chip: str, setting: Setting, down: bool) -> Tiles:
+def best_tiles(
+    sizes: Layer, chip: str, setting: Setting, down: bool, training: bool
+) -> Tiles:
     """Of the up or the down product; a gradient for rows is the other's product."""
     inner, outer = sizes.model, sizes.hidden
     if down:
         inner, outer = outer, inner
     forward = _best(sizes, inner, outer, "product", chip, setting)
+    if not training:
+        return Tiles(forward, forward, forward)
     rows = _best(sizes, outer, inner, "product", chip, setting)
     weights = _best(sizes, inner, outer, "gradient", chip, setting)
     return Tiles(forward, rows, weights)

@@ -120,7 +120,7 @@ def read_bundles(text: str, name: str) -> Program:
 
 
 def _unreadable(name: str, line: int, reason: str) -> UnreadableBundles:
-    return UnreadableBundles(Where(name, line), reason=reason)
+    return UnreadableBundles(Where(name, line), reason=" ".join(reason.split()))
 
 
 def _without_comments(text: str, name: str) -> str:
@@ -182,7 +182,7 @@ def _instruction(text: str, name: str, line: int) -> Instruction:
         raise _unreadable(name, line, f"'{_start_of(text)}' is not an instruction")
     try:
         return _parts(match["results"] or "", match["opcode"], match["rest"], line)
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         raise _unreadable(name, line, f"{error} in '{_start_of(text)}'") from None
 
 

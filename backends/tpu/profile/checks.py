@@ -11,7 +11,7 @@ from ir.errors import UnreadableBundles, Where
 
 
 def check_registers(program: Program) -> None:
-    """Raise UnreadableBundles at the first register that a whole dump would not hold."""
+    """Raise UnreadableBundles at the first register that no whole dump would hold."""
     places: dict[str, str | None] = {}
     for each in program.instructions:
         for register in each.results:

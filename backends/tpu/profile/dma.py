@@ -15,6 +15,7 @@ from ir.errors import EndlessKernel, UnknownInstruction, Where
 _SIGN = 1 << 31
 # On-chip copies do not share HBM; measured VMEM and CMEM copies take 0.5 a KiB on v4.
 _LOCAL_CYCLES_PER_KIB = 0.5
+_MEMORIES = ("hbm", "vmem", "smem", "cmem", "sflag")
 
 
 @dataclass
@@ -163,8 +164,8 @@ class Dma:
 
 
 def _direction(opcode: str, chip: str, line: int) -> str:
-    source, found, target = opcode.removeprefix("dma.").partition("_to_")
-    if not found:
+    source, _, target = opcode.removeprefix("dma.").partition("_to_")
+    if source not in _MEMORIES or target not in _MEMORIES:
         raise UnknownInstruction(
             Where("the kernel", line), kind="DMA", name=opcode, chip=chip
         )

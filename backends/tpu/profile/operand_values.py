@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend import core
 
 from backends.tpu.profile.calls import KernelCall
+from backends.tpu.profile.router_results import ROUTER, router_results
 from backends.tpu.profile.routing import Routing
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
@@ -126,8 +127,13 @@ class _Partly:
             if value is not UNKNOWN and jnp.issubdtype(atom.aval.dtype, jnp.integer)
         }
         types = tuple(short_type(atom.aval) for atom in eqn.invars)
-        self._found.append((_name_of(eqn), types, told))
-        return [UNKNOWN] * len(eqn.outvars)
+        name = _name_of(eqn)
+        self._found.append((name, types, told))
+        if name != ROUTER:
+            return [UNKNOWN] * len(eqn.outvars)
+        inputs, outputs = ([v.aval for v in vs] for vs in (eqn.invars, eqn.outvars))
+        made = router_results(inputs, outputs, self._routing)
+        return [UNKNOWN if value is None else value for value in made]
 
     def _choice(self, eqn: Any) -> list[Any]:
         """What `top_k` finds, [T, K] of E, is the routing; how large it is, is not."""

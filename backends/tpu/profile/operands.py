@@ -81,6 +81,7 @@ Operand: TypeAlias = Register | Literal | Symbol | Address | Word
 _REGISTER = re.compile(r"%(?P<virtual>\w+?)(?:_(?P<physical>(?:vm|[spv])\d+))?")
 _ADDRESS = re.compile(r"\[(?P<space>[a-z]+):\[(?P<terms>[^\]]*)\](?P<details>[^\]]*)\]")
 _PLACE = re.compile(r"\[(?P<terms>#[^\]]*)\](?P<details>.*)", re.DOTALL)
+_SYMBOL = re.compile(r"#(allocation|argument)\d+(_spill)?")
 _FLOAT = re.compile(r"-?(\d+\.\d*(e[+-]?\d+)?|\d+e[+-]?\d+|inf|nan)")
 _WORD = re.compile(r"[\w.$:\[\]#%()\- /=+*\"']+")
 
@@ -131,7 +132,7 @@ def _address(match: re.Match[str], text: str) -> Operand:
 
 def _term(text: str) -> Register | Literal | Symbol:
     text = text.strip()
-    if text.startswith("#"):
+    if _SYMBOL.fullmatch(text):
         return Symbol(text[1:])
     if text.startswith("%"):
         return _read_register(text)

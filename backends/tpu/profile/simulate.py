@@ -19,7 +19,7 @@ from backends.tpu.profile.scalar import Machine
 from backends.tpu.profile.segments import Segment, Segments
 from backends.tpu.profile.slots import Row, Rows
 from backends.tpu.profile.unknown import known
-from ir.errors import EndlessKernel
+from ir.errors import EndlessKernel, UnreadableBundles, Where
 
 _MOST_SEGMENTS = 3_000_000
 _MOST_MARKS = 1000
@@ -156,7 +156,7 @@ class Simulator:
         last = len(self._program.bundles)
         while place < last:
             segment = self._segments.at(place, pending[0])
-            taken = self._pass(segment)
+            taken = self._checked(segment)
             following, pending = _next(segment, taken, pending)
             if following <= place and extrapolate:
                 self._loops.arrive(following)
@@ -167,6 +167,15 @@ class Simulator:
                 raise EndlessKernel(reason=reason)
         run.now += max(0, self._states[run.state].vector + 1)
         return self._summary()
+
+    def _checked(self, segment: Segment) -> tuple[bool, ...]:
+        """`_pass`, whose failure is that of a damaged text: the bundles do not fit."""
+        try:
+            return self._pass(segment)
+        except (ArithmeticError, LookupError, SyntaxError, TypeError, ValueError) as e:
+            where = Where(self._program.name, self._program.bundles[segment.begin].line)
+            reason = f"operands do not fit in the bundles that begin here ({e})"
+            raise UnreadableBundles(where, reason=reason) from None
 
     def _pass(self, segment: Segment) -> tuple[bool, ...]:
         run = self._run
