@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.tpu.profile.cores import core_symbol
+from backends.tpu.profile.cores import core_symbol, simulate_device
 from backends.tpu.profile.dump import Dump, KernelText
 from backends.tpu.profile.dumps import Source, kept_dump
 from backends.tpu.profile.group_tiles import GroupTiles, group_tiles
@@ -212,6 +212,6 @@ def _around(held: Dump, left: set[str]) -> Iterator[float]:
         if each.name in left:
             continue
         try:
-            yield simulate(each, held.chip).seconds
+            yield simulate_device(each, held.chip, {}).seconds
         except UnknownScalar:
             continue
