@@ -23,7 +23,7 @@ from backends.tpu.profile.simulate import simulate
 from moegen.cli.program import guarded, log
 
 _MOST = 0.03  # that an unchanged schedule's cycles may differ by
-_OPCODE = re.compile(r"(?<![\w.$#%])[a-z][a-z0-9]*(?:\.[a-z0-9]+)+|\bs[a-z]+\b")
+_OPCODE = re.compile(r"(?<![\w.$#%])[a-z][a-z0-9]*(?:\.[a-z0-9_]+)+|\bs[a-z]+\b")
 _BUNDLE = re.compile(r"^\s*(?:0x[0-9a-f]+|0)\s.*?\{(.*)$", re.MULTILINE)
 
 
