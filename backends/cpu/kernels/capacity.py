@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from backends.cpu.kernels.row_plan import EXPERTS, place_in_queue
 
@@ -23,9 +22,8 @@ def drop_over_capacity(ids: jax.Array) -> jax.Array:
         grouped_ids = grouped_ids.swapaxes(1, 2)
     kept = (grouped_ids >= 0) & (grouped_ids < EXPERTS)
     expert = jnp.where(kept, grouped_ids, EXPERTS).astype(jnp.int32)
-    group = lax.broadcasted_iota(jnp.int32, expert.shape, 0)
-    queue = (group * (EXPERTS + 1) + expert).reshape(ids.size)
-    place = place_in_queue(queue, GROUPS * (EXPERTS + 1)).reshape(expert.shape)
+    queue = expert.reshape(GROUPS, ids.size // GROUPS)
+    place = place_in_queue(queue, EXPERTS + 1).reshape(expert.shape)
     grouped_ids = jnp.where(kept & (place < CAPACITY), grouped_ids, -1)
     if PRIORITY == "choice":
         grouped_ids = grouped_ids.swapaxes(1, 2)

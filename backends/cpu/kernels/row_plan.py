@@ -43,15 +43,15 @@ def row_plan(ids: jax.Array) -> RowPlan:
 
 
 def sort_by_key(keys: jax.Array, limit: int) -> tuple[jax.Array, jax.Array]:
-    """Stable sort of `keys: int32[N]` in [0, limit): (sorted keys, permutation)."""
-    (count,) = keys.shape
-    index = lax.iota(jnp.int32, count)
+    """(sorted, order) of each row of `keys: int32[..., N]` in [0, limit), stable."""
+    count = keys.shape[-1]
+    index = lax.broadcasted_iota(jnp.int32, keys.shape, keys.ndim - 1)
     if limit * count < 2**31:
         # One packed operand sorts several times faster than a key and a payload.
         packed = lax.sort(keys * count + index)
         return packed // count, packed % count
-    sorted_keys, permutation = lax.sort((keys, index), num_keys=1, is_stable=True)
-    return sorted_keys, permutation
+    sorted_keys, order = lax.sort((keys, index), num_keys=1, is_stable=True)
+    return sorted_keys, order
 
 
 def inverse_permutation(permutation: jax.Array) -> jax.Array:
@@ -65,7 +65,16 @@ def inverse_permutation(permutation: jax.Array) -> jax.Array:
 
 
 def place_in_queue(queue: jax.Array, queues: int) -> jax.Array:
-    """How many earlier entries of `queue: int32[N]` are equal to each entry."""
+    """How many earlier entries of its row equal each entry of `queue: int32[G, N]`.
+
+    Entries are in [0, queues). Rows are sorted apart, so keys pack whatever G is.
+    """
+    groups, count = queue.shape
     sorted_queue, order = sort_by_key(queue, queues)
-    run_start = jnp.searchsorted(sorted_queue, queue).astype(jnp.int32)
-    return inverse_permutation(order) - run_start
+    group = lax.broadcasted_iota(jnp.int32, queue.shape, 0)
+    sorted_row = inverse_permutation((group * count + order).reshape(queue.size))
+    run_start = jnp.searchsorted(
+        (group * queues + sorted_queue).reshape(queue.size),
+        (group * queues + queue).reshape(queue.size),
+    ).astype(jnp.int32)
+    return (sorted_row - run_start).reshape(groups, count)
