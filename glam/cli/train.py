@@ -78,8 +78,9 @@ def _train(arguments: argparse.Namespace, settings: "Settings") -> int:
 
     # Orbax logs what it raises, and that becomes our one sentence.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    if arguments.devices is not None:
-        jax.config.update("jax_num_cpu_devices", arguments.devices)
+    devices = arguments.devices or settings.plan.train.devices
+    if devices > 1:
+        jax.config.update("jax_num_cpu_devices", devices)
     from glam.train.native_output import standard_output_closed
     from glam.train.parallel import join
     from glam.train.session import train

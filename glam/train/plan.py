@@ -24,7 +24,9 @@ class TrainSettings:
 
     `seed` sets the first weights, the order of the data and what is random in a step.
     Every `validate` steps, and at the end, the loss of `validation_batches` held-out
-    batches is taken; 0 means never.
+    batches is taken; 0 means never. `devices` is how many devices a CPU is shared
+    among, where nobody says otherwise on the command line: XLA runs most operations of
+    a CPU device on one core.
     """
 
     steps: int
@@ -33,9 +35,10 @@ class TrainSettings:
     seed: int = 0
     validate: int = 0
     validation_batches: int = 8
+    devices: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "validation_batches"):
+        for name in ("steps", "batch", "accumulate", "validation_batches", "devices"):
             _at_least("train", name, getattr(self, name), 1)
         for name in ("seed", "validate"):
             _at_least("train", name, getattr(self, name), 0)
