@@ -17,6 +17,7 @@ from glam.model.transformer import (
     FeedForwards,
     embed,
     merge_heads,
+    near,
     norm,
     project,
     unembed,
@@ -106,8 +107,8 @@ def _attention(
     normed = norm(x, layer["attention_norm"]).astype(x.dtype)
     query, key, value = project(normed, params)
     if start is None:
-        place = Place(segments, segments)
-        out = attend(query, key, value, params["bias"], place, config.key_block)
+        place, bias = Place(segments, segments), near(config, params, x.shape[1])
+        out = attend(query, key, value, bias, place, config.key_block)
         put = {"key": (0, key), "value": (0, value)}
         kept = {
             name: lax.dynamic_update_slice_in_dim(held[name], new, at, axis=1)
@@ -121,7 +122,6 @@ def _attention(
     }
     slots = jnp.broadcast_to(jnp.arange(held["key"].shape[1]), held["key"].shape[:2])
     place = Place(segments, jnp.ones_like(slots), start[:, None], slots)
-    out = attend(
-        query, kept["key"], kept["value"], params["bias"], place, config.key_block
-    )
+    bias = near(config, params, slots.shape[1])
+    out = attend(query, kept["key"], kept["value"], bias, place, config.key_block)
     return merge_heads(out, params, x.dtype), kept

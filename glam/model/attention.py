@@ -2,6 +2,8 @@
 
     softmax over {0, q.k + bias : k not after q, in q's segment}, times values
 
+The bias is a table's (positions.py), or Transformer-XL's (transformer_xl.py).
+
 There is no 1/sqrt(d): the initialiser of the query projection holds it. The extra logit
 stands in the denominator alone, so a query without keys gets exactly zero.
 
@@ -13,7 +15,7 @@ keys and have no extra logit.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,14 @@ from jax import lax
 
 from backends.mesh_axes import vary_alike
 from glam.model.positions import bias_at, bias_of_rows
+from glam.model.transformer_xl import (
+    Distances,
+    scores_at,
+    scores_of_rows,
+    with_content,
+)
+
+Near: TypeAlias = jax.Array | Distances
 
 
 class Place(NamedTuple):
@@ -39,7 +49,7 @@ class _Saved(NamedTuple):
     query: jax.Array
     key: jax.Array
     value: jax.Array
-    bias: jax.Array
+    bias: Near
     place: Place
     out: jax.Array
     log_sum: jax.Array
@@ -49,14 +59,14 @@ def attend(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    bias: jax.Array,
+    bias: Near,
     place: Place,
     key_block: int = 256,
 ) -> jax.Array:
     """float32 [batch, queries, heads, head] of query, key and value of such shapes.
 
-    `bias` is the table [heads, 32]. Logits and softmax are float32; products take
-    operands in the dtype of `query`.
+    `bias` is the table [heads, 32], or what Transformer-XL has instead. Logits and
+    softmax are float32; products take operands in the dtype of `query`.
     """
     block = min(key_block, key.shape[1])
     spare = -key.shape[1] % block
@@ -76,7 +86,7 @@ def _attend(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    bias: jax.Array,
+    bias: Near,
     place: Place,
 ) -> jax.Array:
     return _forward(block, query, key, value, bias, place)[0]
@@ -87,7 +97,7 @@ def _forward(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    bias: jax.Array,
+    bias: Near,
     place: Place,
 ) -> tuple[jax.Array, _Saved]:
     batch, queries, heads, width = query.shape
@@ -116,14 +126,14 @@ def _forward(
 
 def _backward(
     block: int, saved: _Saved, d_out: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, None]:
+) -> tuple[jax.Array, jax.Array, jax.Array, Near, None]:
     query, place = saved.query, saved.place
     inner = jnp.moveaxis(jnp.sum(d_out * saved.out, axis=-1), 1, 2)
     d_rows = jnp.moveaxis(d_out, 1, 2)
 
     def step(
-        carry: tuple[jax.Array, jax.Array], index: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        carry: tuple[jax.Array, Near], index: jax.Array
+    ) -> tuple[tuple[jax.Array, Near], tuple[jax.Array, jax.Array]]:
         d_query, d_bias = carry
         here = _cut(saved.key, index, block)
         values = _cut(saved.value, index, block)
@@ -136,10 +146,12 @@ def _backward(
         weights = jnp.exp(logits - saved.log_sum[..., None])
         d_value, d_weights = _unweigh(weights, values, d_rows)
         by_query, by_key, by_bias = pull(weights * (d_weights - inner[..., None]))
-        carry = d_query + by_query.astype(jnp.float32), d_bias + by_bias
+        d_bias = jax.tree.map(jnp.add, d_bias, by_bias)
+        carry = d_query + by_query.astype(jnp.float32), d_bias
         return carry, (by_key, d_value.astype(values.dtype))
 
-    start = jnp.zeros(query.shape, jnp.float32), jnp.zeros_like(saved.bias)
+    zeros = jax.tree.map(jnp.zeros_like, saved.bias)
+    start = jnp.zeros(query.shape, jnp.float32), zeros
     *start, _ = vary_alike((*start, query))
     steps = _blocks(saved.key, block)
     (d_query, d_bias), (d_key, d_value) = lax.scan(step, tuple(start), steps)
@@ -158,7 +170,7 @@ _attend.defvjp(_forward, _backward)
 def _logits(
     query: jax.Array,
     key: jax.Array,
-    bias: jax.Array,
+    bias: Near,
     place: Place,
     index: jax.Array,
     block: int,
@@ -170,16 +182,31 @@ def _logits(
     if place.query_positions is None or place.key_positions is None:
         rows = jnp.arange(query.shape[1])[:, None]
         before = first + jnp.arange(block)[None] <= rows
-        near = bias_of_rows(bias, query.shape[1], block, first)[None]
+        near = _near_rows(query, bias, block, first)
     else:
         keys = _cut(place.key_positions, index, block)
         distance = place.query_positions[:, :, None] - keys[:, None]
         before = distance >= 0
-        near = jnp.moveaxis(bias_at(bias, distance), 0, 1)
+        near = _near_at(query, bias, distance)
+    asking = with_content(query, bias) if isinstance(bias, Distances) else query
     products = jnp.einsum(
-        "bqnd,bknd->bnqk", query, key, preferred_element_type=jnp.float32
+        "bqnd,bknd->bnqk", asking, key, preferred_element_type=jnp.float32
     )
     return jnp.where((same & before)[:, None], products + near, -jnp.inf)
+
+
+def _near_rows(query: jax.Array, bias: Near, keys: int, first: jax.Array) -> jax.Array:
+    """What the places of rows in order add to the logits."""
+    if isinstance(bias, Distances):
+        return scores_of_rows(query, bias, keys, first)
+    return bias_of_rows(bias, query.shape[1], keys, first)[None]
+
+
+def _near_at(query: jax.Array, bias: Near, distance: jax.Array) -> jax.Array:
+    """What distances [batch, queries, keys] add to the logits."""
+    if isinstance(bias, Distances):
+        return scores_at(query, bias, distance)
+    return jnp.moveaxis(bias_at(bias, distance), 0, 1)
 
 
 def _weigh(weights: jax.Array, values: jax.Array) -> jax.Array:

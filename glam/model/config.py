@@ -11,6 +11,7 @@ from ir.errors import BadArgument, nearest
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "activation": ("relu", "gelu"),
     "second_choice": ("all", "random"),
+    "position": ("buckets", "transformer-xl"),
     "parameter_dtype": ("float32", "bfloat16"),
     "activation_dtype": ("float32", "bfloat16"),
     "remat": ("none", "products", "all"),
@@ -43,6 +44,9 @@ class Config:
     counts both choices, and None drops nothing; `groups` are routed independently;
     `activation` is that of the experts; `second_choice` "all" always dispatches the
     second expert, "random" with probability min(1, 2 * its gate) (GShard).
+
+    Attention: `position` is a learned bias by distance in "buckets", as in the public
+    code, or that of "transformer-xl" (Dai et al. 2019), which the paper cites.
 
     Numbers: parameters and activations have their own dtypes; norms, router scores,
     attention logits and output logits are float32 in either. `remat` is what the
@@ -81,6 +85,7 @@ class Config:
     balance_weight: float = 0.01
     z_weight: float = 0.0
     target: str = "cpu"
+    position: str = "buckets"
 
     def __post_init__(self) -> None:
         for name in _WHOLE:

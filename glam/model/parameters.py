@@ -8,6 +8,8 @@
              "attention": {"query", "key", "value": [model, heads, head],
                            "out": [heads, head, model],
                            "bias": [heads, buckets]},
+                           of Transformer-XL, instead of the bias: "content" and
+                           "position" [heads, head], "distance" [model, heads, head]
              "feed_forward_norm": [model],
              "feed_forward": what moegen's op declares}
 
@@ -16,6 +18,7 @@ with experts is entry b of "moe" and then entry b of "dense".
 """
 
 from functools import partial
+from math import prod
 from typing import Any
 
 import jax
@@ -26,12 +29,19 @@ from glam.model.config import Config
 from glam.model.feed_forward import parameters
 
 Params = dict[str, Any]
-_ATTENTION = {
+_ATTENTION: dict[str, tuple[str, ...]] = {
     "query": ("model", "heads", "head"),
     "key": ("model", "heads", "head"),
     "value": ("model", "heads", "head"),
     "out": ("heads", "head", "model"),
-    "bias": ("heads", "buckets"),
+}
+_POSITION: dict[str, dict[str, tuple[str, ...]]] = {
+    "buckets": {"bias": ("heads", "buckets")},
+    "transformer-xl": {
+        "content": ("heads", "head"),
+        "position": ("heads", "head"),
+        "distance": ("sinusoids", "heads", "head"),
+    },
 }
 
 
@@ -40,7 +50,8 @@ def init(config: Config, key: jax.Array) -> Params:
 
     Deviations: embedding 1; query (M d_head)^-1/2, which holds attention's missing
     1/sqrt(d); key and value M^-1/2; out (heads d_head)^-1/2; relative bias
-    (heads * 32)^-1/2. Scales are 1. Feed-forward layers: U(+-sqrt(3 / fan-in)).
+    (heads * 32)^-1/2; Transformer-XL's distances M^-1/2, its two vectors start at 0.
+    Scales are 1. Feed-forward layers: U(+-sqrt(3 / fan-in)).
     """
     table, blocks = jax.random.split(key)
     dtype = config.parameter_dtype
@@ -78,7 +89,11 @@ def sizes(config: Config) -> dict[str, int]:
         "heads": config.heads,
         "head": config.head,
         "hidden": config.hidden,
-        "buckets": RELATIVE_BUCKETS,
+        **(
+            {"buckets": RELATIVE_BUCKETS}
+            if config.position == "buckets"
+            else {"sinusoids": config.model}
+        ),
         **({} if config.experts is None else {"experts": config.experts}),
     }
 
@@ -105,21 +120,31 @@ def _layer(config: Config, kind: str, key: jax.Array) -> Params:
 def _attention(config: Config, key: jax.Array) -> Params:
     """All projections in one draw: XLA takes longest to compile random numbers."""
     model, heads, head = config.model, config.heads, config.head
-    projections, bias = jax.random.split(key)
+    projections, position = jax.random.split(key)
     dtype = config.parameter_dtype
     drawn = _normal(projections, (4, model, heads, head), 1.0, "float32")
     fans = model * head, model, model, heads * head
     query, key_, value, out = (
         (drawn[index] * fan**-0.5).astype(dtype) for index, fan in enumerate(fans)
     )
-    buckets = heads, RELATIVE_BUCKETS
     return {
         "query": query,
         "key": key_,
         "value": value,
         "out": jnp.moveaxis(out, 0, 2),
-        "bias": _normal(bias, buckets, (heads * RELATIVE_BUCKETS) ** -0.5, dtype),
+        **_position(config, position),
     }
+
+
+def _position(config: Config, key: jax.Array) -> Params:
+    model, heads, head = config.model, config.heads, config.head
+    dtype = config.parameter_dtype
+    if config.position == "buckets":
+        buckets = heads, RELATIVE_BUCKETS
+        return {"bias": _normal(key, buckets, prod(buckets) ** -0.5, dtype)}
+    zeros = jnp.zeros((heads, head), dtype)
+    drawn = _normal(key, (model, heads, head), model**-0.5, dtype)
+    return {"content": zeros, "position": zeros, "distance": drawn}
 
 
 def _normal(
@@ -131,7 +156,7 @@ def _normal(
 def _axes(config: Config, kind: str) -> Params:
     own = {
         "attention_norm": ("model",),
-        "attention": _ATTENTION,
+        "attention": _ATTENTION | _POSITION[config.position],
         "feed_forward_norm": ("model",),
         "feed_forward": parameters(config, kind).axes,
     }

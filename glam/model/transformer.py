@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from glam.model import feed_forward
-from glam.model.attention import Place, attend
+from glam.model.attention import Near, Place, attend
 from glam.model.config import Config
 from glam.model.parameters import Params
+from glam.model.transformer_xl import distances
 
 Aux = dict[str, Any]
 EPSILON = 1e-6
@@ -87,6 +88,14 @@ def norm(x: jax.Array, scale: jax.Array) -> jax.Array:
     return wide * lax.rsqrt(mean + EPSILON) * scale.astype(jnp.float32)
 
 
+def near(config: Config, params: Params, count: int) -> Near:
+    """What a layer's attention knows of distances below `count`."""
+    if config.position == "transformer-xl":
+        return distances(params, count)
+    table: jax.Array = params["bias"]
+    return table
+
+
 def project(x: jax.Array, params: Params) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Query, key and value [batch, sequence, heads, head] of normed x, in its dtype."""
     made = (
@@ -127,7 +136,8 @@ def _self_attention(
     query, key, value = project(
         norm(x, layer["attention_norm"]).astype(x.dtype), params
     )
-    out = attend(query, key, value, params["bias"], place, config.key_block)
+    bias = near(config, params, x.shape[1])
+    out = attend(query, key, value, bias, place, config.key_block)
     return merge_heads(out, params, x.dtype)
 
 

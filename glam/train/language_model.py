@@ -40,7 +40,9 @@ def language_model(config: Config, parts: int) -> Learner:
 def identity(config: Config) -> dict[str, Any]:
     """What makes two checkpoints those of one model: all that parameters depend on."""
     told = config.to_json()
-    return {name: told[name] for name in _IDENTITY}
+    # Checkpoints from before there was another position do not name theirs.
+    other = {} if config.position == "buckets" else {"position": config.position}
+    return {name: told[name] for name in _IDENTITY} | other
 
 
 _IDENTITY = (
@@ -85,16 +87,24 @@ def flops_a_token(config: Config) -> float:
 
     6 for each weight that a token is multiplied with, the embedding once, as the output
     layer; and attention: 6 * 2 * heads * head for each of the (sequence + 1) / 2 tokens
-    that a token sees on average, in each layer.
+    that a token sees on average, in each layer; 6 * 3 with Transformer-XL's distances,
+    whose projection, once a batch, is left out.
     """
     products: float = sum(
         leaf.size * _share(config, names)
         for names, leaf in _leaves(config)
-        if len(set(names) - {"block", "buckets"}) >= 2
+        if _multiplies_tokens(names)
     )
     seen = (config.sequence + 1) / 2
-    attention = 2 * config.layers * config.heads * config.head * seen
+    products_a_pair = 2 if config.position == "buckets" else 3
+    attention = products_a_pair * config.layers * config.heads * config.head * seen
     return 6 * (products + attention)
+
+
+def _multiplies_tokens(names: tuple[str, ...]) -> bool:
+    """Whether it is a matrix, of tokens: not of distances, not a vector a head."""
+    own = {*names} - {"block", "buckets"}
+    return len(own) >= 2 and "sinusoids" not in own and own != {"heads", "head"}
 
 
 def _leaves(config: Config) -> list[tuple[tuple[str, ...], Any]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 EPSILON = 1e-6
+POSITIONS = ("bias", "content", "position", "distance")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def attention(layer, x, segments):
         seen = earlier & same & (segments[b] > 0)[None]
         for h in range(wq.shape[1]):
             q, k, v = (normed[b] @ w[:, h] for w in (wq, wk, wv))
-            logits = q @ k.T + layer["bias"][h][buckets]
+            logits = near(layer, h, q, k, buckets)
             weights = np.where(seen, np.exp(logits), 0.0)
             weights = weights / (1 + weights.sum(axis=1, keepdims=True))
             made[b] += weights @ v @ wo[h]
@@ -122,15 +123,15 @@ def attention(layer, x, segments):
     def undo(d_made):
         d_normed = np.zeros_like(x)
         found = {n: np.zeros_like(layer[n]) for n in ("query", "key", "value", "out")}
-        found["bias"] = np.zeros_like(layer["bias"])
+        found |= {n: np.zeros_like(layer[n]) for n in POSITIONS if n in layer}
         for (b, h), (q, k, v, weights) in saved.items():
             found["out"][h] += (weights @ v).T @ d_made[b]
             d_out = d_made[b] @ wo[h].T
             d_weights = d_out @ v.T
             inner = np.sum(weights * d_weights, axis=1, keepdims=True)
             d_logits = weights * (d_weights - inner)
-            np.add.at(found["bias"][h], buckets, d_logits)
-            parts = (d_logits @ k, d_logits.T @ q, weights.T @ d_out)
+            d_q, d_k = undo_near(layer, h, q, k, buckets, d_logits, found)
+            parts = (d_q, d_k, weights.T @ d_out)
             for name, part in zip(("query", "key", "value"), parts, strict=True):
                 found[name][:, h] += normed[b].T @ part
                 d_normed[b] += part @ layer[name][:, h].T
@@ -138,6 +139,46 @@ def attention(layer, x, segments):
         return d_x, found
 
     return made, undo
+
+
+def waves(length, width):
+    """Sines, then cosines, of each distance (Dai et al. 2019)."""
+    found = np.zeros((length, width))
+    for distance in range(length):
+        for i in range(width):
+            place, wave = (i, np.sin) if i < width // 2 else (i - width // 2, np.cos)
+            found[distance, i] = wave(distance / 10_000 ** (2 * place / width))
+    return found
+
+
+def near(layer, h, q, k, buckets):
+    """The logits of a head: by the table of buckets, or as Transformer-XL has them."""
+    if "bias" in layer:
+        return q @ k.T + layer["bias"][h][buckets]
+    r = waves(len(q), layer["distance"].shape[0]) @ layer["distance"][:, h]
+    logits = (q + layer["content"][h]) @ k.T
+    for i in range(len(q)):
+        for j in range(i + 1):
+            logits[i, j] += (q[i] + layer["position"][h]) @ r[i - j]
+    return logits
+
+
+def undo_near(layer, h, q, k, buckets, d_logits, found):
+    """Cotangents of the queries and keys; those of parameters are added to `found`."""
+    if "bias" in layer:
+        np.add.at(found["bias"][h], buckets, d_logits)
+        return d_logits @ k, d_logits.T @ q
+    u, v = layer["content"][h], layer["position"][h]
+    table = waves(len(q), layer["distance"].shape[0])
+    r = table @ layer["distance"][:, h]
+    by_distance = np.zeros_like(d_logits)
+    for i in range(len(q)):
+        for j in range(i + 1):
+            by_distance[i, i - j] += d_logits[i, j]
+    found["content"][h] += (d_logits @ k).sum(axis=0)
+    found["position"][h] += (by_distance @ r).sum(axis=0)
+    found["distance"][:, h] += table.T @ by_distance.T @ (q + v)
+    return d_logits @ k + by_distance @ r, d_logits.T @ (q + u)
 
 
 def gelu(x):

@@ -51,7 +51,14 @@ def quick(function, *arguments):
 @cache
 def params(config=CONFIG, seed=3):
     key = jax.random.key(seed)
-    return quick(partial(init, config), key)(key)
+    made = quick(partial(init, config), key)(key)
+    random = np.random.default_rng(seed)
+    for layer in made["blocks"].values():
+        for name in {"content", "position"} & layer["attention"].keys():
+            # They start at zero, where little would be seen of them.
+            shape = layer["attention"][name].shape
+            layer["attention"][name] = random.normal(0, 0.5, shape).astype(np.float32)
+    return made
 
 
 def for_oracle(config, tree):

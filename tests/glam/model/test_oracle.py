@@ -20,11 +20,19 @@ def flat(tree):
             yield f"{number}.{name}", array
 
 
-@pytest.fixture(scope="module", params=["relu", "gelu"])
+CHANGES = (
+    {"activation": "relu"},
+    {"activation": "gelu"},
+    {"position": "transformer-xl", "experts": None, "layers": 2},
+)
+
+
+@pytest.fixture(scope="module", params=CHANGES, ids=lambda change: str(change))
 def judged(request):
-    config = replace(small.CONFIG, z_weight=1e-3, activation=request.param)
+    config = replace(small.CONFIG, z_weight=1e-3, **request.param)
     sizes = small.oracle_sizes(config)
-    tree = small.for_oracle(config, small.params())
+    params = small.params(replace(config, z_weight=0.0, activation="relu"))
+    tree = small.for_oracle(config, params)
     examples = small.batch()
     parts = [examples[n][:, 60:108] for n in ("inputs", "targets", "segments")]
 
