@@ -37,11 +37,24 @@ def _run(argv: list[str]) -> int:
     # A command that is named does not wait for what the others import.
     named = tuple(name for name in argv[:1] if name in COMMANDS)
     parser, commands = _parser(named or COMMANDS)
-    arguments = parser.parse_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        _take(parser, arguments, rest)
     if arguments.command is None:
         parser.print_help()
         return BAD_USE
     return _call(commands[arguments.command], arguments)
+
+
+def _take(parser: Parser, arguments: Namespace, rest: list[str]) -> None:
+    """Texts behind options, where the command takes texts; argparse would refuse them.
+
+    Such a command names the argument that they belong to as its default `trailing`.
+    """
+    name = getattr(arguments, "trailing", None)
+    if name is None or any(part.startswith("-") for part in rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    setattr(arguments, name, [*getattr(arguments, name), *rest])
 
 
 def _call(command: ModuleType, arguments: Namespace) -> int:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glam.cli.model_options import loaded, model_options, provenance
+from ir.errors import BadArgument
 from moegen.cli.program import DONE, Subparsers, add_command, log, print_json
 
 if TYPE_CHECKING:
     from glam.evaluate.evaluation import Result
+    from glam.evaluate.language import Language
 
 _HEADERS = ("task", "shots", "examples", "metric", "value", "+-", "chance")
 _ALIGN = ("left", "right", "right", "left", "right", "right", "right")
@@ -32,9 +34,16 @@ def register(subparsers: Subparsers) -> None:
         "--tasks",
         type=Path,
         nargs="+",
-        required=True,
+        default=[],
         metavar="FILE",
         help="JSONL; docs/evaluation.md says what it holds",
+    )
+    add("--lm-eval", nargs="+", default=[], metavar="NAME", help="tasks of lm-eval")
+    add(
+        "--include",
+        type=Path,
+        metavar="FOLDER",
+        help="with lm-eval tasks of your own, as YAML",
     )
     add("--shots", type=int, default=0, metavar="N", help="demonstrations (default: 0)")
     add("--seed", type=int, default=0, help="of which are drawn (default: 0)")
@@ -45,6 +54,11 @@ def register(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate. All task files are read before the model is."""
+    if not arguments.tasks and not arguments.lm_eval:
+        raise BadArgument(
+            reason="there is no task: name files with --tasks, such as "
+            "examples/tasks/real_names.jsonl, or tasks of lm-eval with --lm-eval"
+        )
     from glam.evaluate.task import read_task
 
     tasks = [read_task(path) for path in arguments.tasks]
@@ -59,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = [
             evaluate(language, task, arguments.shots, arguments.seed) for task in tasks
         ]
+    harness = _harness(arguments, language)
     means = averages(results)
     cut = sum(result.cut for result in results)
     if cut:
@@ -69,8 +84,28 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         told = {"model": provenance(arguments.model, model), "seed": arguments.seed}
         how = {"beams": arguments.beams, "results": [asdict(one) for one in results]}
-        print_json(told | how | {"averages": means})
+        own = {"lm_eval": harness} if harness else {}
+        print_json(told | how | {"averages": means} | own)
         return DONE
+    if results:
+        _print(results, means)
+    for name, figures in harness.items():
+        shown = ", ".join(f"{metric} {value:g}" for metric, value in figures.items())
+        print(f"lm-eval {name}, shots {arguments.shots}: {shown}")
+    return DONE
+
+
+def _harness(
+    arguments: argparse.Namespace, language: "Language"
+) -> dict[str, dict[str, Any]]:
+    if not arguments.lm_eval:
+        return {}
+    from glam.cli.harness import run_harness
+
+    return run_harness(language, arguments.lm_eval, arguments.include, arguments.shots)
+
+
+def _print(results: "list[Result]", means: "dict[str, float | None]") -> None:
     from tabulate import tabulate
 
     rows = [_row(result) for result in results]
@@ -78,7 +113,6 @@ def run(arguments: argparse.Namespace) -> int:
     shown = ", ".join(f"{n} {v:.4f}" for n, v in means.items() if v is not None)
     if shown:
         print(f"\naverages: {shown}")
-    return DONE
 
 
 def _row(result: "Result") -> list[str]:

@@ -67,6 +67,7 @@ def register(subparsers: Subparsers) -> None:
     )
     add("--batch", type=int, default=16, metavar="N", help="prompts at once (16)")
     add("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(trailing="prompts")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from glam.cli import main
 from tests.glam.cli import small_model
+from tests.glam.evaluate.test_evaluation import TASKS, YAML
 
 EXAMPLES = Path(__file__).parents[3] / "examples/tasks"
 
@@ -52,7 +53,8 @@ def test_results_and_averages(model, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "the following arguments are required: --tasks"),
+        ([], "there is no task: name files with --tasks, such as examples/tasks/rea"),
+        (["--lm-eval", "x", "--include", "none"], "--include none: there is no such"),
         (["--tasks", "none.jsonl"], "none.jsonl cannot be read: No such file or dir"),
         (["--tasks", "."], ". cannot be read: Is a directory"),
         (["--tasks", "empty.jsonl"], "empty.jsonl is empty: its first line names the"),
@@ -80,6 +82,27 @@ def test_bad_use(model, capsys, tmp_path, monkeypatch, arguments, sentence):
     assert sentence in err
     assert err.startswith("glam: ")
     assert err.count("\n") == 1
+
+
+def test_tasks_of_lm_eval(model, capsys, tmp_path):
+    rows = [{"q": "ab", "a": "c", "options": ["c", "d"], "gold": 0}] * 3
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_text(lines)
+    text = YAML.format(name="mine", folder=tmp_path, rest=TASKS["choice"])
+    (tmp_path / "mine.yaml").write_text(text)
+    asked = ["eval", model, "--lm-eval", "mine", "--include", str(tmp_path)]
+    assert main([*asked, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["lm_eval"]["mine"]["acc"] in (0.0, 1.0)
+    assert document["results"] == []
+    (tmp_path / "rows.jsonl").write_text("{")
+    broken = text.replace("mine", "broken").replace("cache", "other")
+    (tmp_path / "mine.yaml").write_text(broken)
+    asked[3] = "broken"
+    assert main(asked) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("glam: lm-eval cannot run broken: ")
+    assert last.endswith("; most of its tasks fetch data from the network")
 
 
 def test_a_model_that_is_not_there(capsys):

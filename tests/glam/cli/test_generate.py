@@ -82,6 +82,14 @@ def test_beams(model, capsys, penalty):
         )
 
 
+def test_prompts_may_stand_behind_options(model, capsys):
+    before = told(capsys, model, "ab", "c", *TOKENS)
+    assert told(capsys, model, "ab", *TOKENS, "c") == before
+    assert told(capsys, model, *TOKENS, "ab", "c") == before
+    assert main(["generate", model, *TOKENS, "ab", "--topk"]) == 2
+    assert "unrecognized arguments: ab --topk" in capsys.readouterr().err
+
+
 def test_an_empty_prompt_is_the_start_of_a_document(model, capsys):
     assert told(capsys, model, "", *TOKENS)["completions"][0]["prompt"] == ""
     assert prompt_of(small_model.ByteTokenizer(), "") == [1]
