@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     how = _how(arguments)
     texts = _texts(arguments)
     from glam.generate import Settings
+    from glam.generate.text import visible
 
     model = loaded(arguments)
     if isinstance(how, Settings) and len(texts) == 1 and not arguments.json:
@@ -89,8 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     # A model may write bytes that the terminal's encoding does not have.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
+    shown = visible if sys.stdout.isatty() else str
     for _, text in made:
-        print(text, end="", flush=True)
+        print(shown(text), end="", flush=True)
     return DONE
 
 

@@ -56,13 +56,13 @@ def check_shots(task: Task, shots: int) -> None:
     """Refuse a number of demonstrations that the task cannot give."""
     if shots < 0:
         _refuse(f"shots={shots} must be a whole number of at least 0")
+    if shots and task.kind == "text":
+        _refuse(f"the task '{task.name}' predicts texts, which takes no demonstrations")
     if shots > len(task.training):
         _refuse(
             f"the task '{task.name}' has {len(task.training)} training examples, and "
             f"{shots} demonstrations were asked for: take fewer shots"
         )
-    if shots and task.kind == "text":
-        _refuse(f"the task '{task.name}' predicts texts, which takes no demonstrations")
 
 
 def averages(results: Sequence[Result]) -> dict[str, float | None]:

@@ -115,7 +115,8 @@ class Language:
         if len(continuation) > most:
             reason = (
                 f"a continuation has {len(continuation)} tokens, and the model was "
-                f"trained on sequences of {most}: take rolling log-likelihoods of it"
+                f"trained on sequences of {most}: shorten it, or make it a text to "
+                "be predicted, which is scored in windows"
             )
             raise BadArgument(reason=reason)
         ids = context + continuation

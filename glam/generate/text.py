@@ -1,6 +1,7 @@
 """From text to prompts, and from tokens to text as they come."""
 
 from collections.abc import Sequence
+from unicodedata import category
 
 from glam.data.tokenizer import Tokenizer
 from glam.generate.settings import END
@@ -50,3 +51,12 @@ def text_of(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) 
     """The text of a completion of a prompt."""
     ids = list(prompt)
     return tokenizer.decode([*ids, *tokens])[len(tokenizer.decode(ids)) :]
+
+
+def visible(text: str) -> str:
+    """The text for a terminal: what would steer it becomes U+FFFD."""
+    return "".join(_UNFINISHED if _steers(c) else c for c in text)
+
+
+def _steers(character: str) -> bool:
+    return category(character) == "Cc" and character not in "\n\t"

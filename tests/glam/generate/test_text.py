@@ -5,7 +5,7 @@ import inspect
 from glam.data.document import Document
 from glam.data.subwords import train_tokenizer
 from glam.data.tokenizer import ByteTokenizer
-from glam.generate.text import Continuation, prompt_of, text_of
+from glam.generate.text import Continuation, prompt_of, text_of, visible
 
 TEXT = "na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve \N{EURO SIGN} \N{BUG} end"
 
@@ -39,3 +39,9 @@ def test_subwords_keep_the_space_at_the_seam():
         "".join([*map(told.add, tokens), told.close()]) == ", name, return self.value"
     )
     assert text_of(tokenizer, prompt, tokens) == ", name, return self.value"
+
+
+def test_a_terminal_is_not_steered():
+    assert visible("a\x1b[2J\tb\r\n\x9bc\N{EURO SIGN}") == (
+        "a\ufffd[2J\tb\ufffd\n\ufffdc\N{EURO SIGN}"
+    )
