@@ -85,10 +85,9 @@ class FunctionText(ABC):
         for argument, fact in zip(
             self.block.arguments, mlir.argument_facts(self.function), strict=True
         ):
-            wanted = _argument_name(from_attribute(fact)) or mlir.name_of(
-                argument.location
-            )
-            name = self.names.give(wanted or "kept", 1 << 30, 0)
+            user = mlir.name_of(argument.location)
+            wanted = _argument_name(from_attribute(fact), user)
+            name = self.names.give(wanted, 1 << 30, 0)
             self.values[argument] = Text(name)
             arguments.append(name)
         for now, op in enumerate(self.ops[:-1]):
@@ -211,9 +210,11 @@ def id_of(op: mlir.OpView) -> int:
     return hash(op.operation)
 
 
-def _argument_name(fact: dict[str, object]) -> str:
-    for key in ("moe.input", "moe.param", "moe.cotangent"):
-        if key in fact:
-            name = str(fact[key]).split(".")[-1]
-            return f"d_{name}" if key == "moe.cotangent" else name
-    return ""
+def _argument_name(fact: dict[str, object], user: str) -> str:
+    """What an argument is called: never like the wrapper's own, which it unpacks."""
+    if "moe.cotangent" in fact:
+        return "d_" + str(fact["moe.cotangent"]).split(".")[-1]
+    if "moe.residual" in fact:
+        return f"{user}_given" if user in ("d_output", "d_aux") else user or "kept"
+    name = str(fact.get("moe.input") or fact["moe.param"])
+    return f"{name}_given" if name in ("d_output", "d_aux", "kept") else name

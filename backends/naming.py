@@ -7,7 +7,8 @@ import re
 from ir import mlir
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
-_RESERVED = {*keyword.kwlist, *dir(builtins), "jax", "jnp", "lax", "np", "params"}
+_RESERVED = {*keyword.kwlist, *dir(builtins), "jax", "jnp", "lax", "np"}
+_RESERVED |= {"params", "results"}
 
 
 class Names:

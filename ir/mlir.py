@@ -50,6 +50,7 @@ from jaxlib.mlir.passmanager import PassManager
 from ir.errors import UnreadableIR, Where
 
 _FILE_LINE = re.compile(r'"([^"]*)":(\d+):\d+')
+_BYTE = re.compile(rb"\\([0-9A-F]{2})")
 _NAME = re.compile(r'loc\("([^"]*)"[()]')
 
 _Class = TypeVar("_Class", bound=type)
@@ -188,13 +189,18 @@ def located(name: str, where: Where | None) -> ir.Location:
 def file_and_line(location: ir.Location) -> Where | None:
     """The file and line of a location, if it has one."""
     found = _FILE_LINE.search(str(location))
-    return Where(found[1], int(found[2])) if found else None
+    return Where(_unescaped(found[1]), int(found[2])) if found else None
 
 
 def name_of(location: ir.Location) -> str:
     """The user's name for a value, if its location has one."""
     found = _NAME.match(str(location))
-    return found[1] if found else ""
+    return _unescaped(found[1]) if found else ""
+
+
+def _unescaped(text: str) -> str:
+    """Printed text as it was: MLIR writes bytes beyond ASCII in hexadecimal."""
+    return _BYTE.sub(lambda m: bytes.fromhex(m[1].decode()), text.encode()).decode()
 
 
 def empty_module(name: str) -> ir.Module:

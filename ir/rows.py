@@ -22,14 +22,15 @@ MAKES_ROWS = {
 _TAKES_ROWS = {"moe.expert_outer", "moe.expert_sum", "moe.combine", "moe.collect"}
 LEAVES_ROWS = {"moe.combine", "moe.collect"}
 # Ops that stay among rows if an operand is rows.
-FOLLOWS = {"moe.map", "moe.row_dot", "moe.row_sum", "stablehlo.broadcast_in_dim"}
+_SPREADS = {"stablehlo.broadcast_in_dim"}  # of a scalar, perhaps
+FOLLOWS = {"moe.map", "moe.row_dot", "moe.row_sum"} | _SPREADS
 
 
 def row_choices(block: mlir.Block) -> dict[mlir.Value, mlir.Value]:
     """The choice behind every value of a block that is rows.
 
-    Arguments that hold rows, kept by the forward function, take the choice of the op
-    that first uses them beside rows.
+    Arguments that hold rows, kept by the forward function, take the choice of the ops
+    that use them beside rows, or make rows of them alone.
     """
     found: dict[mlir.Value, mlir.Value] = {}
     known = -1
@@ -42,17 +43,19 @@ def row_choices(block: mlir.Block) -> dict[mlir.Value, mlir.Value]:
 def _look_once(block: mlir.Block, found: dict[mlir.Value, mlir.Value]) -> None:
     for op in block.operations:
         name, operands = op.operation.name, list(op.operation.operands)
+        results = list(op.operation.results)
         if name in MAKES_ROWS:
             choice = operands[CHOICE_OPERAND[name]]
-            found.update((result, choice) for result in op.operation.results)
+            found.update((result, choice) for result in results)
             _adopt(found, operands[:1] if name == "moe.expert_matmul" else [], choice)
         elif name in _TAKES_ROWS:
             choice = operands[CHOICE_OPERAND[name]]
             _adopt(found, operands[: CHOICE_OPERAND[name]], choice)
         elif name in FOLLOWS:
-            choices = [found[value] for value in operands if value in found]
+            known = [*operands] if name in _SPREADS else [*operands, *results]
+            choices = [found[value] for value in known if value in found]
             if choices:
-                found.update((result, choices[0]) for result in op.operation.results)
+                found.update((result, choices[0]) for result in results)
                 _adopt(found, operands, choices[0])
 
 

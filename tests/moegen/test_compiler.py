@@ -206,6 +206,25 @@ def test_a_users_own_router_bias_and_row_scale(tmp_path, out_first):
     assert not [f for f in cases[0].findings if not f.ok]
 
 
+def scaled(x=moe.tensor("tokens model"), *, tokens=8, model=4, hidden=6, experts=3):
+    """Its names are also the emitted module's own; its function has a plain vjp."""
+    router = moe.param("router", "model experts", dtype="float32")
+    wi = moe.param("kept", "experts model hidden")
+    wo = moe.param("d_output", "experts hidden model")
+    d_aux = moe.softmax(moe.matmul(x, router))
+    results = moe.top_k(d_aux, 2)
+    rows = moe.dispatch(x, results)
+    inner = (moe.expert_matmul(rows, wi) * np.float64(2.0)).astype(jnp.bfloat16)
+    return moe.combine(moe.expert_matmul(inner, wo), moe.take(d_aux, results))
+
+
+def test_a_linear_activation_and_names_of_the_wrapper(tmp_path):
+    """The backward computes rows again that nothing but its own sums read."""
+    cases = check(scaled, routings=["zipf"], reruns=1, cache=tmp_path, dtype="bfloat16")
+    assert cases[0].findings
+    assert not [str(f) for f in cases[0].findings if not f.ok]
+
+
 def test_custom_derivatives_are_kept(tmp_path):
     def layer(x=moe.tensor("tokens model"), *, tokens: int = 2, model: int = 2):
         return jax.nn.relu(x) + jax.nn.softplus(x)

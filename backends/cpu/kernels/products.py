@@ -19,9 +19,10 @@ def expert_dot(rows: jax.Array, weights: jax.Array) -> jax.Array:
     terms = next(t for t in range(MOST_TERMS, 0, -1) if rows.shape[1] % t == 0)
     if rows.shape[0] > 1 or terms < LEAST_TERMS:
         return product(rows, weights, 1, 0)
+    row = rows.astype(jnp.float32)
     if weights.dtype != jnp.bfloat16 or weights.shape[1] % 2:
-        return sum_of_terms(rows, weights.astype(rows.dtype), terms)
-    sums = [sum_of_terms(rows, half, terms) for half in halves(weights)]
+        return sum_of_terms(row, weights.astype(jnp.float32), terms)
+    sums = [sum_of_terms(row, half, terms) for half in halves(weights)]
     return jnp.stack(sums, axis=-1).reshape(1, -1)
 
 
