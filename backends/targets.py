@@ -110,14 +110,18 @@ TARGETS: Mapping[str, Target] = {
 def find_target(name: str) -> Target:
     """The target of that name; raises `UnknownTarget` with the nearest.
 
+    A chip of the table without a backend raises `UnsupportedByTarget`.
     "host" is the one of the CPU targets that fits this machine.
     """
     if name == HOST:
         native = _load("backends.cpu.features").multiplies_bfloat16()
         return TARGETS["cpu-bf16" if native else "cpu"]
+    listed = ", ".join((HOST, *TARGETS))
+    if name in CHIPS and name not in TARGETS:
+        reason = f"this version has no kernels for it; the targets are {listed}"
+        raise UnsupportedByTarget(target=name, what="a layer yet", reason=reason)
     if name not in TARGETS:
-        listed = ", ".join((HOST, *TARGETS))
-        close = nearest(name, [HOST, *TARGETS])
+        close = nearest(str(name), [HOST, *TARGETS])
         raise UnknownTarget(target=name, targets=listed, nearest=close)
     return TARGETS[name]
 

@@ -55,6 +55,14 @@ class DtypeMismatch(LayerError):
     sentence = "{op} takes {expected}, and got {got}: {fix}"
 
 
+class WrongArgument(LayerError):
+    sentence = "{op} takes {expected}, and got {got}: {fix}"
+
+
+class BadName(LayerError):
+    sentence = "the {kind} cannot be called {name}: {why}; {fix}"
+
+
 class TooManyChoices(LayerError):
     sentence = (
         "top_k takes k={k} of {experts} experts: k can be at most the number of experts"
@@ -103,6 +111,21 @@ class NotElementwise(LayerError):
     sentence = (
         "{name} is applied to rows of experts and is not elementwise: it uses "
         "'{primitive}'; rows may only meet functions that treat every element alone"
+    )
+
+
+class RowsMeetOthers(LayerError):
+    sentence = (
+        "{name} mixes rows of experts with {other}, which is not rows: rows may meet "
+        "plain numbers and rows of the same dispatch; an expert's own vector is added "
+        "by expert_bias, and numbers per choice become rows by dispatch_choices"
+    )
+
+
+class ValueUnknown(LayerError):
+    sentence = (
+        "the layer '{layer}' asks for the value of a tensor ({kind}), which is known "
+        "only when the layer runs: {fix}"
     )
 
 
@@ -265,7 +288,11 @@ class IllegalIR(MoegenError):
 
 
 class MissingInput(MoegenError):
-    sentence = "the layer '{layer}' needs the input '{name}' ({kind}): {fix}"
+    sentence = "the layer '{layer}' needs the {what} '{name}' ({kind}): {fix}"
+
+
+class UnknownInput(MoegenError):
+    sentence = "the layer '{layer}' has no {kind} {name}; it takes {known}{nearest}"
 
 
 class InputMismatch(MoegenError):

@@ -1,10 +1,13 @@
 """Tensor types as plain data, and their MLIR counterparts."""
 
+import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ir import mlir
+from ir.errors import DtypeMismatch
 
 _SHORT = {
     "float64": "f64",
@@ -18,6 +21,7 @@ _SHORT = {
     "int8": "i8",
     "bool": "i1",
 }
+DTYPES = frozenset(_SHORT)
 _LONG = {short: long for long, short in _SHORT.items()}
 _FLOATS = frozenset({"float64", "float32", "bfloat16", "float16", "float8_e4m3fn"})
 
@@ -49,7 +53,11 @@ class Tensor:
 
 
 def to_mlir(tensor: Tensor) -> mlir.Type:
-    """The ranked MLIR tensor type of `tensor`."""
+    """The ranked MLIR tensor type of `tensor`; raises `DtypeMismatch` if none."""
+    if tensor.dtype not in DTYPES:
+        expected = "tensors of float32, bfloat16, float16, int32, uint32, int8 or bool"
+        fix = "convert with .astype to one of these"
+        raise DtypeMismatch(op="a layer", expected=expected, got=tensor, fix=fix)
     sizes = "".join("?x" if n == DYNAMIC else f"{n}x" for n in tensor.shape)
     return mlir.Type.parse(f"tensor<{sizes}{_SHORT[tensor.dtype]}>", mlir.context())
 
@@ -74,16 +82,35 @@ def _attribute_text(value: Any) -> str:
         case int():
             return f"{value} : i64"
         case float():
-            return f"{value!r} : f64" if "." in repr(value) else f"{value:.17e} : f64"
+            return _float_text(value)
         case str():
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-            return f'"{escaped}"'
+            return _quoted(value)
         case list() | tuple():
             return "[" + ", ".join(map(_attribute_text, value)) + "]"
         case Mapping():
-            inner = (f"{key} = {_attribute_text(v)}" for key, v in value.items())
+            inner = (f"{_key(k)} = {_attribute_text(v)}" for k, v in value.items())
             return "{" + ", ".join(inner) + "}"
     raise TypeError(f"no attribute for {value!r}")
+
+
+def _float_text(value: float) -> str:
+    if not math.isfinite(value):
+        (bits,) = struct.unpack(">Q", struct.pack(">d", value))
+        return f"0x{bits:016X} : f64"
+    return f"{value!r} : f64" if "." in repr(value) else f"{value:.17e} : f64"
+
+
+def _quoted(text: str) -> str:
+    """A string of MLIR: what is not plain as bytes in hexadecimal."""
+    plain = (
+        chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:02X}"
+        for byte in text.encode()
+    )
+    return '"' + "".join(plain) + '"'
+
+
+def _key(name: str) -> str:
+    return name if name.isascii() else _quoted(name)
 
 
 def from_attribute(attribute: mlir.Attribute) -> Any:

@@ -42,7 +42,7 @@ def compile(
     layer: Layer,
     target: str = "host",
     dtype: str = "float32",
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     on_stage: Seen | None = None,
     interpret: bool = False,
     schedule: Choices | None = None,
@@ -76,7 +76,8 @@ def compile(
     see("trace", module)
     module = lower(module, chosen, see, schedule or {}, weights)
     source = chosen.emit(module, interpret)
-    path = store(source, mlir.string(module.operation, "sym_name"), cache)
+    folder = None if cache is None else Path(cache)
+    path = store(source, mlir.string(module.operation, "sym_name"), folder)
     return Op(module, stages, source, path, load(path), chosen.name, weights)
 
 

@@ -30,6 +30,11 @@ from moegen.session import dtype_name
 _PLAIN = {"select_n", "convert_element_type", "integer_pow", "clamp", "copy", "copy_p"}
 # Primitives that stand for several ops, some of newer versions of JAX only.
 _COMPOSED = {"one_minus_square", "log2", "exp2", "polynomial"}
+# Elementwise functions of JAX that the IR has no op for.
+UNKNOWN = {
+    *("lgamma", "digamma", "erf_inv", "bessel_i0e", "bessel_i1e", "igamma", "igammac"),
+    *("polygamma", "zeta", "nextafter", "population_count", "clz", "reduce_precision"),
+}
 _IDENTITY = {"copy", "copy_p", "stop_gradient", "optimization_barrier"}
 
 

@@ -14,6 +14,8 @@ from ir.errors import (
     LayerError,
     MixedDispatches,
     NotElementwise,
+    RowsMeetOthers,
+    ShapeMismatch,
     UnsupportedFunction,
     Where,
 )
@@ -21,6 +23,7 @@ from ir.op import OPS, build
 from ir.scalar_ops import BY_PRIMITIVE
 from ir.types import Tensor, to_attribute, to_mlir
 from moegen.elementwise import (
+    UNKNOWN,
     Region,
     function_region,
     is_elementwise,
@@ -69,16 +72,23 @@ class Converter:
     def read(self, variable: Any) -> mlir.Value:
         if not is_literal(variable):
             return self.values[variable]
-        kind = Tensor(variable.aval.shape, dtype_name(variable.aval.dtype))
-        return constant(kind, variable.val, mlir.located("", None))
+        return constant(_type(variable), variable.val, mlir.located("", None))
 
     def equations(self, jaxpr: Any, consts: Sequence[Any], caller: Any = None) -> None:
-        """Convert the live equations; inner jaxprs take their caller's line."""
+        """Convert the live equations; inner jaxprs take their caller's line.
+
+        What a shape rule finds only now is told at the user's line, too.
+        """
         for variable, const in zip(jaxpr.constvars, consts, strict=True):
             self.values[variable] = _dense(np.asarray(const))
         for eqn in live_equations(jaxpr):
             where = self.place(eqn) or (self.place(caller) if caller else None)
-            self.equation(eqn, where)
+            try:
+                self.equation(eqn, where)
+            except LayerError as error:
+                if error.where is not None or where is None:
+                    raise
+                raise type(error)(where, **error.facts) from None
 
     def equation(self, eqn: Any, where: Where | None) -> None:
         name = eqn.primitive.name
@@ -107,7 +117,7 @@ class Converter:
             if name == "moe.combine":
                 attributes["experts"] = origin.experts
         location = mlir.located(self.name(where), where)
-        (result,) = _built(name, operands, location, where, attributes)
+        (result,) = build(name, operands, location, **attributes)
         self.values[eqn.outvars[0]] = result
         if name in _DISPATCHES:
             origin = Origin(operands[1], attributes["experts"], where)
@@ -119,9 +129,18 @@ class Converter:
         title = OPS[eqn.primitive.name].title() if "." in eqn.primitive.name else "it"
         origin = self.origins.get(eqn.invars[0])
         if origin is None:
-            aval = eqn.invars[0].aval
-            got = Tensor(aval.shape, dtype_name(aval.dtype))
+            got = _type(eqn.invars[0])
             raise CombineWithoutDispatch(where, op=title, got=got)
+        weights = _type(eqn.invars[1]) if title.startswith("expert_") else None
+        if weights and weights.shape[0] != origin.experts:
+            raise ShapeMismatch(
+                where,
+                op=title,
+                expected=f"weights of {origin.experts} experts, for the rows of the "
+                f"dispatch at {origin.where}",
+                got=weights,
+                fix=f"their first axis must be {origin.experts}",
+            )
         return origin
 
     def map(self, eqn: Any, where: Where | None) -> None:
@@ -164,9 +183,8 @@ class Converter:
         operands = [v for v in eqn.invars if not is_literal(v)]
         origins = [self.origins[v] for v in operands if v in self.origins]
         if origins and len(origins) < len(operands):
-            raise NotElementwise(
-                where, name=_function_name(eqn), primitive="a tensor that is not rows"
-            )
+            stranger = next(v for v in operands if v not in self.origins)
+            raise RowsMeetOthers(where, name=_function_name(eqn), other=_type(stranger))
         for other in origins[1:]:
             if other.choice != origins[0].choice:
                 raise MixedDispatches(
@@ -187,11 +205,10 @@ class Converter:
         inner = called_jaxpr(eqn)
         if inner is not None and all(map(_spreads, inner[0].eqns)):
             return
-        raise NotElementwise(
-            where,
-            name=_function_name(eqn),
-            primitive=offender(eqn) or eqn.primitive.name,
-        )
+        name, primitive = _function_name(eqn), offender(eqn) or eqn.primitive.name
+        if primitive in UNKNOWN:
+            raise UnsupportedFunction(where, name=name, primitive=primitive)
+        raise NotElementwise(where, name=name, primitive=primitive)
 
     def other(self, eqn: Any, where: Where | None) -> None:
         """A call is inlined; anything else must be a known structural op."""
@@ -223,18 +240,8 @@ class Converter:
                 self.origins[outer] = self.origins[inner]
 
 
-def _built(
-    name: str,
-    operands: Sequence[mlir.Value],
-    location: mlir.Location,
-    where: Where | None,
-    attributes: Mapping[str, Any],
-) -> list[mlir.Value]:
-    """Build an op; what its rule finds only now is told at the user's line."""
-    try:
-        return build(name, operands, location, **attributes)
-    except LayerError as error:
-        raise type(error)(where, **error.facts) from None
+def _type(variable: Any) -> Tensor:
+    return Tensor(tuple(variable.aval.shape), dtype_name(variable.aval.dtype))
 
 
 def _refuse_unknown(region: Region, name: str, where: Where | None) -> None:
@@ -262,8 +269,7 @@ def _function_name(eqn: Any) -> str:
 
 def _folded(eqn: Any) -> mlir.Value:
     """A function of literals alone, as a constant."""
-    aval = eqn.outvars[0].aval
-    kind = Tensor(aval.shape, dtype_name(aval.dtype))
+    kind = _type(eqn.outvars[0])
     known = [np.asarray(v.val) for v in eqn.invars]
     if jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.floating):
         known = [array.astype(np.float64) for array in known]

@@ -17,19 +17,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from ir.errors import (
+    BadName,
     CapacityBelowOneRow,
     CapacityNotPositive,
     DuplicateParameter,
-    DuplicateResult,
     RankMismatch,
     ShapeMismatch,
+    WrongArgument,
 )
 from ir.moe import check_groups
 from ir.types import Tensor
+from moegen.arguments import (
+    require_axes,
+    require_dtype,
+    require_init,
+    require_name,
+    require_number,
+    require_tensors,
+    require_whole,
+)
 from moegen.initializers import Init, fan_in
+from moegen.losses import count, load_balance, loss, metric, z_loss
 from moegen.places import user_place
 from moegen.primitives import PARAM, apply
-from moegen.session import Parameter, Routing, Session, current
+from moegen.routing import known_routing, record_load, remember, routing_of
+from moegen.session import Parameter, current
 
 Priority = Literal["choice", "token"]
 
@@ -52,8 +64,20 @@ def tensor(
 
     With `default="ones"` a caller may leave it out; with `default="uniform"` it is
     drawn from U[0, 1) with the key given to the op. Used as the argument's default.
+    Raises `WrongArgument`.
     """
-    return cast(jax.Array, Input(tuple(axes.split()), dtype, default))
+    names = require_axes("tensor", axes)
+    if default not in (None, "ones", "uniform"):
+        reason = "leave it out, or write ones or uniform"
+        raise WrongArgument(
+            user_place(),
+            op="tensor",
+            expected="a default of ones or uniform",
+            got=f"{default!r}",
+            fix=reason,
+        )
+    kind = None if dtype is None else require_dtype("tensor", dtype)
+    return cast(jax.Array, Input(names, kind, default))
 
 
 def param(
@@ -63,17 +87,23 @@ def param(
 
     Without `init` it starts as U(+-sqrt(3 / fan-in)), where fan-in is the second-last
     axis (never multiplied by the experts). Raises `UnknownAxis`, `SizeNotPositive`,
-    `DuplicateParameter`.
+    `DuplicateParameter`, `BadName`, `WrongArgument`.
     """
     session, where = current("param"), user_place()
-    names = tuple(axes.split())
+    require_name("parameter", name)
+    names = require_axes(f"the parameter '{name}'", axes)
+    if name in session.inputs:
+        why, fix = "an input of the layer has that name", "rename one"
+        raise BadName(where, kind="parameter", name=f"'{name}'", why=why, fix=fix)
     shape = session.shape(names, f"the parameter '{name}'", where)
     if name in session.parameters:
         first = session.parameters[name].where
         raise DuplicateParameter(where, name=name, first=first)
     made = init or fan_in(names[-2] if len(names) > 1 else names[0])
+    require_init(f"the parameter '{name}'", made)
     session.shape(made.axes, f"the initialiser of '{name}'", where)
-    declared = Tensor(shape, dtype or session.dtype, name)
+    own = require_dtype(f"the parameter '{name}'", dtype or session.dtype)
+    declared = Tensor(shape, own, name)
     resolved = made.resolve(session.sizes)
     session.parameters[name] = Parameter(name, declared, names, resolved, where)
     array = PARAM.bind(name=name, shape=shape, dtype=declared.dtype, where=where)
@@ -85,6 +115,7 @@ def param(
 def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     """x [..., A] @ w [A, B] -> float32 [..., B], in the wider of the two dtypes."""
     session, where = current("matmul"), user_place()
+    require_tensors("matmul", x, w)
     left, right = session.describe(x), session.describe(w)
     fix = "declare the weights as [width in, width out]"
     if len(right.shape) != 2:
@@ -121,7 +152,7 @@ def top_k(scores: jax.Array, k: int) -> jax.Array:
     Ties go to the lower index. Raises `TooManyChoices`, `TooFewChoices`.
     """
     choice = apply("moe.top_k", scores, k=k)
-    _remember(choice, scores.shape[1], choice.size)
+    remember(choice, scores.shape[1], choice.size)
     return choice
 
 
@@ -131,14 +162,14 @@ def expert_choice(scores: jax.Array, capacity: int) -> jax.Array:
     Returns a choice int32 [tokens, experts], -1 where an expert did not take a token.
     """
     choice = apply("moe.expert_choice", scores, capacity=capacity)
-    _remember(choice, scores.shape[1], scores.shape[1] * capacity)
+    remember(choice, scores.shape[1], scores.shape[1] * capacity)
     return choice
 
 
 def hash_choice(ids: jax.Array, experts: int, k: int = 1, seed: int = 0) -> jax.Array:
     """A fixed pseudo-random choice [tokens, k] from token ids (Roller et al. 2021)."""
     choice = apply("moe.hash", ids, experts=experts, k=k, seed=seed)
-    _remember(choice, experts, choice.size)
+    remember(choice, experts, choice.size)
     return choice
 
 
@@ -154,11 +185,21 @@ def normalize(gates: jax.Array, epsilon: float = 1e-9) -> jax.Array:
 
 def drop(choice: jax.Array, keep: jax.Array) -> jax.Array:
     """The choice with -1 wherever `keep` is false; keep is [tokens] or [tokens, k]."""
+    require_tensors("drop", choice, keep)
+    if keep.dtype != bool or keep.shape not in (choice.shape, choice.shape[:1]):
+        session = current("drop")
+        raise ShapeMismatch(
+            user_place(),
+            op="drop",
+            expected=f"a bool for each token or choice of {session.describe(choice)}",
+            got=session.describe(keep),
+            fix="pass bool [tokens] or [tokens, k]",
+        )
     mask = keep if keep.ndim == 2 else jnp.broadcast_to(keep[:, None], choice.shape)
     kept = jnp.where(mask, choice, -1)
-    known = _routing(choice)
+    known = routing_of(choice)
     if known:
-        _remember(kept, known.experts, known.rows)
+        remember(kept, known.experts, known.rows)
     return kept
 
 
@@ -171,6 +212,10 @@ def capacity(
     `CapacityNotPositive`, `CapacityBelowOneRow`, `GroupsDoNotDivide`.
     """
     where = user_place()
+    for name, size in (("tokens", tokens), ("experts", experts), ("groups", groups)):
+        require_whole("capacity", name, size)
+    require_number("capacity", "its factor", factor)
+    multiple = max(1, require_whole("capacity", "multiple", multiple))
     check_groups(tokens, groups, where)
     group = tokens // groups
     rows = group * factor / experts
@@ -191,7 +236,7 @@ def assign(
 
     Priority "choice": every first choice before any second; "token": in token order.
     """
-    known = _known(choice, "assign", None)
+    known = known_routing(choice, "assign", None)
     kept = apply(
         "moe.assign",
         choice,
@@ -200,7 +245,7 @@ def assign(
         groups=groups,
         priority=priority,
     )
-    _remember(kept, known.experts, min(known.rows, capacity * groups * known.experts))
+    remember(kept, known.experts, min(known.rows, capacity * groups * known.experts))
     return kept
 
 
@@ -209,9 +254,9 @@ def dispatch(x: jax.Array, choice: jax.Array, experts: int | None = None) -> jax
 
     `experts` is needed only for a choice that no function of this module made.
     """
-    known = _known(choice, "dispatch", experts)
+    known = known_routing(choice, "dispatch", experts)
     rows = apply("moe.dispatch", x, choice, experts=known.experts, rows=known.rows)
-    _record_load(choice, known)
+    record_load(choice, known)
     current("dispatch").tokens[known.rows] = choice.shape[0]
     return rows
 
@@ -220,7 +265,7 @@ def dispatch_choices(
     values: jax.Array, choice: jax.Array, experts: int | None = None
 ) -> jax.Array:
     """Numbers per choice [tokens, k], such as gates, as rows of width 1."""
-    known = _known(choice, "dispatch_choices", experts)
+    known = known_routing(choice, "dispatch_choices", experts)
     return apply(
         "moe.dispatch_choices", values, choice, experts=known.experts, rows=known.rows
     )
@@ -238,6 +283,16 @@ def expert_matmul(
 
 def expert_bias(rows: jax.Array, bias: jax.Array) -> jax.Array:
     """Add to each row its own expert's vector [experts, width]."""
+    require_tensors("expert_bias", rows, bias)
+    session = current("expert_bias")
+    if bias.ndim == 2 and bias.shape[1:] != rows.shape[1:]:
+        raise ShapeMismatch(
+            user_place(),
+            op="expert_bias",
+            expected=f"a bias [experts, width] for {session.describe(rows)}",
+            got=session.describe(bias),
+            fix=f"the bias' last axis must be {rows.shape[-1]}",
+        )
     return rows + apply("moe.expert_bias", rows, bias, rows=rows.shape[0])
 
 
@@ -247,109 +302,28 @@ def combine(rows: jax.Array, gates: jax.Array | None = None) -> jax.Array:
     return apply("moe.combine", *operands, dtype="float32")
 
 
-def count(choice: jax.Array, groups: int = 1, experts: int | None = None) -> jax.Array:
-    """How many choices each expert has in each group: int32 [groups, experts]."""
-    known = _known(choice, "count", experts)
-    return apply("moe.count", choice, experts=known.experts, groups=groups)
-
-
-def load_balance(
-    scores: jax.Array,
-    choice: jax.Array,
-    groups: int = 1,
-    valid: jax.Array | None = None,
-) -> jax.Array:
-    """Load-balance loss: E^2 * mean over (group, expert) of share * mean score.
-
-    The share is that of first choices; 1.0 at balance (GShard; GLaM, weight 0.01).
-    Tokens with `valid` false count in neither mean.
-    """
-    tokens, experts = scores.shape
-    check_groups(tokens, groups, user_place())
-    first = jax.lax.slice_in_dim(choice, 0, 1, axis=1)
-    chosen = count(first, groups=groups, experts=experts).astype(jnp.float32)
-    if valid is None:
-        size = jnp.full((groups, 1), tokens // groups, jnp.float32)
-        kept = scores
-    else:
-        marks = jnp.broadcast_to(valid[:, None], scores.shape)
-        kept = jnp.where(marks, scores, 0.0)
-        held = valid.astype(jnp.float32).reshape(groups, tokens // groups)
-        size = jnp.maximum(jnp.sum(held, axis=1, keepdims=True), 1.0)
-    mean = jnp.sum(kept.reshape(groups, tokens // groups, experts), axis=1) / size
-    return jnp.sum(chosen / size * mean) * (experts / groups)
-
-
-def z_loss(logits: jax.Array) -> jax.Array:
-    """Mean over tokens of log(sum exp(logits))^2 (Zoph et al. 2022, equation 5)."""
-    top = jnp.max(logits, axis=-1, keepdims=True)
-    z = jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1, keepdims=True)) + top
-    return jnp.mean(z * z)
-
-
-def loss(name: str, value: jax.Array, weight: float = 1.0) -> None:
-    """Record a scalar loss; the op returns it, and the weighted sum of all losses."""
-    session = _record("loss", name)
-    if value.shape != ():
-        got = session.describe(value)
-        fix = "sum it or take its mean"
-        raise ShapeMismatch(
-            user_place(), op=f"loss '{name}'", expected="a scalar", got=got, fix=fix
-        )
-    session.losses[name] = (value.astype(jnp.float32), weight)
-
-
-def metric(name: str, value: jax.Array) -> None:
-    """Record a tensor that the op returns beside its output; it has no gradient."""
-    _record("metric", name).metrics[name] = value
-
-
-def _record(kind: str, name: str) -> Session:
-    session, where = current(kind), user_place()
-    key = f"{kind} '{name}'"
-    if key in session.recorded:
-        first = session.recorded[key]
-        raise DuplicateResult(where, kind=kind, name=name, first=first)
-    session.recorded[key] = where
-    return session
-
-
-def _record_load(choice: jax.Array, known: Routing) -> None:
-    """Record rows per expert, choices dropped, and experts without rows."""
-    metrics = current("dispatch").metrics
-    suffix = (
-        ""
-        if "load" not in metrics
-        else f"_{sum(m.startswith('load') for m in metrics) + 1}"
-    )
-    load = apply("moe.count", choice, experts=known.experts, groups=1).reshape(-1)
-    metrics["load" + suffix] = load
-    metrics["dropped" + suffix] = jnp.sum(
-        (choice < 0).astype(jnp.int32), dtype=jnp.int32
-    )
-    metrics["dead" + suffix] = jnp.sum((load == 0).astype(jnp.int32), dtype=jnp.int32)
-
-
-def _remember(choice: jax.Array, experts: int, rows: int) -> None:
-    routings = current("choice").routings
-    routings[id(choice)] = (choice, Routing(experts, rows))
-
-
-def _routing(choice: jax.Array) -> Routing | None:
-    return current("choice").routings.get(id(choice), (None, None))[1]
-
-
-def _known(choice: jax.Array, op: str, experts: int | None) -> Routing:
-    known = _routing(choice)
-    if known:
-        return known
-    session, where = current(op), user_place()
-    if experts is None:
-        raise ShapeMismatch(
-            where,
-            op=op,
-            expected="a choice made by top_k, expert_choice, hash_choice or drop",
-            got=session.describe(choice),
-            fix="pass experts=... for a choice of your own",
-        )
-    return Routing(experts, choice.size)
+__all__ = [
+    "Input",
+    "assign",
+    "capacity",
+    "combine",
+    "count",
+    "dispatch",
+    "dispatch_choices",
+    "drop",
+    "expert_bias",
+    "expert_choice",
+    "expert_matmul",
+    "hash_choice",
+    "load_balance",
+    "loss",
+    "matmul",
+    "metric",
+    "normalize",
+    "param",
+    "softmax",
+    "take",
+    "tensor",
+    "top_k",
+    "z_loss",
+]

@@ -6,7 +6,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from ir.errors import LayerNotFound, LayerRaised, UnreadableLayerFile, nearest
+from ir.errors import (
+    LayerNotFound,
+    LayerRaised,
+    MoegenError,
+    UnreadableLayerFile,
+    nearest,
+)
 from moegen.places import place_of_error
 from moegen.signature import Layer
 
@@ -54,7 +60,8 @@ def _from_file(path: Path, function: str) -> Layer:
     except (UnicodeDecodeError, ValueError):
         raise UnreadableLayerFile(path=path, reason="it is not UTF-8 text") from None
     except SyntaxError as error:
-        reason = f"line {error.lineno}: {error.msg}"
+        line = f"line {error.lineno}: " if error.lineno else ""
+        reason = f"{line}{error.msg}"
         raise UnreadableLayerFile(path=path, reason=reason) from None
     spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
     if spec is None or spec.loader is None:
@@ -63,7 +70,9 @@ def _from_file(path: Path, function: str) -> Layer:
     sys.modules.setdefault(spec.name, module)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except MoegenError:
+        raise
+    except (Exception, SystemExit) as error:
         where = place_of_error(error.__traceback__)
         kind, reason = type(error).__name__, str(error)
         raise LayerRaised(where, layer=str(path), kind=kind, reason=reason) from error

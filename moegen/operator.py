@@ -11,7 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ir import mlir
-from ir.errors import BadArgument, InputMismatch, MissingInput
+from ir.errors import (
+    BadArgument,
+    InputMismatch,
+    MissingInput,
+    UnknownInput,
+    nearest,
+)
 from ir.types import Tensor, from_attribute, from_mlir
 
 if TYPE_CHECKING:
@@ -45,6 +51,10 @@ class Op:
     loaded: ModuleType
     target: str
     weights: str | None = None
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}={value}" for name, value in self.sizes.items())
+        return f"<{self.name} for {self.target}: {sizes}>"
 
     @property
     def name(self) -> str:
@@ -96,7 +106,11 @@ class Op:
         return report(self.module, self.target)
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh parameters, a plain dict of arrays, as the op takes them."""
+        """Fresh parameters, a plain dict of arrays, as the op takes them.
+
+        `key` is one of `jax.random.key`; raises `BadArgument` for anything else.
+        """
+        _require_key("init", key)
         made = cast(Params, self.loaded.init(key))
         return self.quantise(made) if self.weights else made
 
@@ -121,7 +135,7 @@ class Op:
             given = params.get(name)
             if given is None:
                 fix = "pass the parameters of the layer compiled without weights"
-                raise MissingInput(layer=self.name, name=name, kind=str(kind), fix=fix)
+                raise self._missing("parameter", name, kind, fix)
             if jnp.issubdtype(jnp.result_type(given), jnp.floating):
                 kind = kind.with_dtype(str(jnp.result_type(given)))
             self._check("parameter", name, given, kind)
@@ -145,7 +159,7 @@ class Op:
 
         Inputs may be given by position or by name; those with a default may be left
         out, and a layer that draws random numbers takes `key`. Differentiable once.
-        Raises `MissingInput`, `InputMismatch`.
+        Raises `MissingInput`, `UnknownInput`, `InputMismatch`, `BadArgument`.
         """
         self._check_params(params)
         arrays = self.bind(inputs, named, key)
@@ -159,16 +173,15 @@ class Op:
     ) -> list[jax.Array]:
         """All inputs in order, defaults filled in, each checked."""
         declared = self.inputs
-        if len(inputs) > len(declared) or set(named) - set(declared):
-            extra = (
-                ", ".join(sorted(set(named) - set(declared))) or f"{len(inputs)} inputs"
-            )
-            raise MissingInput(
-                layer=self.name,
-                name=extra,
-                kind="not one of its inputs",
-                fix=f"its inputs are {', '.join(declared)}",
-            )
+        self._refuse_unknown("input", named, declared)
+        if len(inputs) > len(declared):
+            fix = f"its inputs are {', '.join(declared)}"
+            reason = f"the layer '{self.name}' got {len(inputs)} inputs by position"
+            raise BadArgument(reason=f"{reason}: {fix}")
+        twice = [n for n, _ in zip(declared, inputs, strict=False) if n in named]
+        if twice:
+            reason = f"the layer '{self.name}' got its input '{twice[0]}' twice, by "
+            raise BadArgument(reason=f"{reason}position and by name: pass it once")
         given = dict(zip(declared, inputs, strict=False)) | dict(named)
         made = []
         for index, (name, fact) in enumerate(declared.items()):
@@ -186,20 +199,54 @@ class Op:
         if fact.default == "ones":
             return jnp.ones(shape, dtype)
         if fact.default == "uniform" and key is not None:
+            _require_key(f"the layer '{self.name}'", key)
             own = jax.random.fold_in(key, index)
             return jax.random.uniform(own, shape, jnp.float32).astype(dtype)
         fix = "pass it, or key=jax.random.key(...)" if fact.default else "pass it"
-        raise MissingInput(layer=self.name, name=name, kind=str(fact.tensor), fix=fix)
+        raise self._missing("input", name, fact.tensor, fix)
+
+    def _missing(self, what: str, name: str, kind: Tensor, fix: str) -> MissingInput:
+        return MissingInput(
+            layer=self.name, what=what, name=name, kind=str(kind), fix=fix
+        )
+
+    def _refuse_unknown(
+        self, kind: str, given: Mapping[str, Any], known: Mapping[str, Any]
+    ) -> None:
+        """Raise `UnknownInput` for a name that is none of the layer's."""
+        for name in given:
+            if name not in known:
+                raise UnknownInput(
+                    layer=self.name,
+                    kind=kind,
+                    name=f"'{name}'",
+                    known=", ".join(known) or "none",
+                    nearest=nearest(str(name), list(known)),
+                )
 
     def _check_params(self, params: Params) -> None:
+        if not isinstance(params, Mapping):
+            reason = (
+                f"the layer '{self.name}' takes its parameters first, a dict of arrays "
+                f"as op.init(key) returns, and got {type(params).__name__}"
+            )
+            raise BadArgument(reason=reason)
+        self._refuse_unknown("parameter", params, self.parameters)
         for name, kind in self.parameters.items():
             if name not in params:
                 fix = "use what op.init(key) returns"
                 fix += ", or op.quantise(params)" if self.weights else ""
-                raise MissingInput(layer=self.name, name=name, kind=str(kind), fix=fix)
+                raise self._missing("parameter", name, kind, fix)
             self._check("parameter", name, params[name], kind)
 
     def _check(self, what: str, name: str, value: Any, kind: Tensor) -> None:
+        if not isinstance(value, jax.Array | np.ndarray | np.generic | int | float):
+            reason = (
+                f"the {what} '{name}' of the layer '{self.name}' must be an array "
+                f"{Tensor(kind.shape, kind.dtype)}, and is a {type(value).__name__}: "
+                "convert it with jnp.asarray"
+            )
+            raise BadArgument(reason=reason)
         shape, dtype = np.shape(value), str(jnp.result_type(value))
         if shape == kind.shape and dtype == kind.dtype:
             return
@@ -212,3 +259,9 @@ class Op:
             fix="recompile with other sizes or dtype, or convert the array"
             + (" (op.quantise converts float parameters)" if self.weights else ""),
         )
+
+
+def _require_key(what: str, key: Any) -> None:
+    if not isinstance(key, jax.Array | np.ndarray):
+        reason = f"{what} takes a key, such as jax.random.key(0), and got {key!r}"
+        raise BadArgument(reason=reason)

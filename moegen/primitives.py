@@ -15,6 +15,7 @@ from ir import moe  # the ops must be declared before a primitive is made of the
 from ir.errors import Where
 from ir.op import OPS
 from ir.types import Tensor
+from moegen.arguments import require_tensors, require_whole
 from moegen.places import user_place
 from moegen.session import current, dtype_name
 
@@ -69,8 +70,22 @@ PRIMITIVES = {name: _make(name) for name in OPS if name.startswith("moe.")}
 
 
 def apply(name: str, *operands: jax.Array, **attributes: Any) -> jax.Array:
-    """Bind an op, after its shape rule has passed with the user's names and line."""
-    session, where = current(OPS[name].title()), user_place()
+    """Bind an op, after its shape rule has passed with the user's names and line.
+
+    Raises `WrongArgument` for an operand that is no array, or a size that is no int.
+    """
+    title = OPS[name].title()
+    session, where = current(title), user_place()
+    require_tensors(title, *operands)
+    attributes = {key: _plain(name, key, v) for key, v in attributes.items()}
     _rule(name, [session.describe(x) for x in operands], attributes, where)
     bound = PRIMITIVES[name].bind(*operands, where=where, **attributes)
     return cast(jax.Array, bound)
+
+
+def _plain(op: str, name: str, value: Any) -> Any:
+    """An attribute as the IR holds it: sizes are ints, and nothing else."""
+    declared = OPS[op]
+    if declared.ATTRIBUTES.get(name) is not int:
+        return value
+    return require_whole(declared.title(), name, value)

@@ -39,6 +39,7 @@ class Session:
     layer: str
     sizes: Mapping[str, Any]
     dtype: str
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
     losses: dict[str, tuple[jax.Array, float]] = field(default_factory=dict)
     metrics: dict[str, jax.Array] = field(default_factory=dict)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ir.errors import (
     MissingSize,
     NotALayer,
@@ -14,6 +16,7 @@ from ir.errors import (
     WrongOptionType,
     nearest,
 )
+from moegen.keywords import TAKEN
 from moegen.lang import Input
 
 Layer = Callable[..., Any]
@@ -44,9 +47,14 @@ def read_signature(layer: Layer, given: Mapping[str, Any]) -> Signature:
     name, where = layer_name(layer), _defined_at(layer)
     if not callable(layer):
         raise NotALayer(where, what=f"a layer is a function, and this is {layer!r}")
-    parameters = inspect.signature(layer).parameters.values()
     inputs, sizes = {}, {}
-    for parameter in parameters:
+    for parameter in _arguments(layer, name, where):
+        if parameter.name in TAKEN:
+            what = (
+                f"the argument '{parameter.name}' of the layer '{name}' has a name "
+                "that moegen.compile keeps for itself: rename it"
+            )
+            raise NotALayer(where, what=what)
         if isinstance(parameter.default, Input):
             inputs[parameter.name] = parameter.default
         elif parameter.kind is parameter.KEYWORD_ONLY:
@@ -62,6 +70,14 @@ def read_signature(layer: Layer, given: Mapping[str, Any]) -> Signature:
         what = f"the layer '{name}' takes no tensor: write x=tensor(\"tokens model\")"
         raise NotALayer(where, what=what)
     return Signature(name, where, inputs, _settle(name, where, sizes, given))
+
+
+def _arguments(layer: Layer, name: str, where: Where | None) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(layer).parameters.values())
+    except ValueError:
+        what = f"a layer is a function of Python, and '{name}' is not"
+        raise NotALayer(where, what=what) from None
 
 
 def _settle(
@@ -88,6 +104,8 @@ def _settle(
 
 def _typed(layer: str, where: Where | None, size: str, default: Any, value: Any) -> Any:
     """A value of its default's type; a whole number will do for a float."""
+    if isinstance(value, np.integer):
+        value = int(value)
     required = default is inspect.Parameter.empty
     expected = int if required else type(default)
     if default is None or type(value) is expected:

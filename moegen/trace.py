@@ -19,7 +19,9 @@ from ir.errors import (
     MoegenError,
     NotALayer,
     UnequalHalves,
+    UnsupportedFunction,
     UnusedResult,
+    ValueUnknown,
     Where,
     nearest,
 )
@@ -31,6 +33,20 @@ from moegen.session import Session, dtype_name, tracing
 from moegen.signature import Layer, Signature, read_signature
 
 FLOATS = ("float32", "bfloat16", "float16")
+# What asks for the values of traced tensors, and what to write instead.
+_FIXES: Mapping[type[Exception], str] = {
+    jax.errors.TracerArrayConversionError: "call jax.numpy instead of numpy",
+    jax.errors.TracerBoolConversionError: (
+        "use jnp.where instead of if, and jnp.minimum or jnp.maximum instead of min "
+        "or max; sizes and options alone may decide what is computed"
+    ),
+    jax.errors.TracerIntegerConversionError: (
+        "use take, drop or jnp.where instead of an index; loops run over sizes alone"
+    ),
+    jax.errors.ConcretizationTypeError: (
+        "leave it a tensor, as jax.numpy does, instead of float(...) or int(...)"
+    ),
+}
 _HALVES = re.compile(r"\((\d+), ?(\d+)\)[^(]*\((\d+), ?(\d+)\)")
 
 
@@ -42,7 +58,7 @@ def trace(layer: Layer, dtype: str = "float32", **sizes: Any) -> mlir.Module:
     """
     signature = read_signature(layer, sizes)
     session = Session(signature.layer, signature.sizes, _activations(dtype))
-    inputs = _inputs(signature, session)
+    inputs = session.inputs = _inputs(signature, session)
     with tracing(session):
         closed, names = _record(layer, signature, session, inputs)
     module = _module(closed, signature, session, inputs, names)
@@ -53,7 +69,7 @@ def trace(layer: Layer, dtype: str = "float32", **sizes: Any) -> mlir.Module:
 def _activations(dtype: Any) -> str:
     """The name of a dtype of floating point; raises `BadArgument` for any other."""
     try:
-        name = dtype_name(dtype)
+        name = "None" if dtype is None else dtype_name(dtype)
     except TypeError:
         name = str(dtype)
     if name not in FLOATS:
@@ -112,6 +128,10 @@ def _record(
 def _explain(error: Exception, session: Session) -> LayerError:
     where = place_of_error(error.__traceback__)
     text = str(error).strip().split("\n")[0]
+    kind = type(error).__name__
+    for asked, fix in _FIXES.items():
+        if isinstance(error, asked):
+            return ValueUnknown(where, layer=session.layer, kind=kind, fix=fix)
     halves = _HALVES.search(text)
     if isinstance(error, TypeError | ValueError) and halves and "shape" in text:
         rows, first, others, second = map(int, halves.groups())
@@ -120,9 +140,9 @@ def _explain(error: Exception, session: Session) -> LayerError:
                 where, first=f"[{rows},{first}]", second=f"[{others},{second}]"
             )
     reason = text if len(text) < 300 else text[:297] + "..."
-    return LayerRaised(
-        where, layer=session.layer, kind=type(error).__name__, reason=reason
-    )
+    if isinstance(error, AttributeError) and error.name:
+        reason += nearest(error.name, dir(error.obj))
+    return LayerRaised(where, layer=session.layer, kind=kind, reason=reason)
 
 
 def place_of(eqn: Any) -> Where | None:
@@ -135,10 +155,15 @@ def place_of(eqn: Any) -> Where | None:
 
 
 def _refuse_unused(jaxpr: Any) -> None:
-    """Raise for a product, a function or an op of ours whose result nobody uses."""
+    """Raise for a product or an op of ours whose result nobody uses, and for prints.
+
+    What is done for an effect, such as jax.debug.print, has no place in an op.
+    """
     live = {id(eqn) for eqn in live_equations(jaxpr)}
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
+        if eqn.effects:
+            raise UnsupportedFunction(place_of(eqn), name="the layer", primitive=name)
         if id(eqn) in live or not (name.startswith("moe.") or name == "dot_general"):
             continue
         what = {

@@ -122,6 +122,10 @@ class Hash(Op):
     ATTRIBUTES = {"experts": int, "k": int, "seed": int}
 
     @classmethod
+    def title(cls) -> str:
+        return "hash_choice"
+
+    @classmethod
     def infer(
         cls, operands: Operands, attributes: Attributes, where: Where | None
     ) -> Results:

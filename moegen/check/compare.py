@@ -20,6 +20,10 @@ class Finding:
     bound: float
     note: str = ""
 
+    def __str__(self) -> str:
+        note = f" ({self.note})" if self.note else ""
+        return f"{self.name} is off by {self.error:.1e}, bound {self.bound:.1e}{note}"
+
     @property
     def ok(self) -> bool:
         return bool(self.error <= self.bound)
@@ -28,9 +32,10 @@ class Finding:
 def compare(name: str, got: Array, truth: Array, bound: float, floor: float) -> Finding:
     """Relative error in the Frobenius norm, over what is finite in the truth.
 
-    Integers must be equal. A slice along the first axis that is zero in the truth must
-    be exactly zero, and so must a whole tensor; `floor` is the smallest norm that the
-    error is taken relative to, for tensors that are nothing but cancelled terms.
+    Integers must be equal, and what is NaN in the truth must not be finite. A slice
+    along the first axis that is zero in the truth must be exactly zero, and so must a
+    whole tensor; `floor` is the smallest norm that the error is taken relative to, for
+    tensors that are nothing but cancelled terms.
     """
     got, truth = np.asarray(got), np.asarray(truth)
     if got.shape != truth.shape:
@@ -43,6 +48,8 @@ def compare(name: str, got: Array, truth: Array, bound: float, floor: float) -> 
     finite = np.isfinite(truth)
     if not np.isfinite(exact[finite]).all():
         return Finding(name, np.inf, bound, "not finite where the oracle is")
+    if np.isfinite(exact[np.isnan(truth)]).any():
+        return Finding(name, np.inf, bound, "finite where the oracle is NaN")
     note = _not_zero(exact, truth)
     if note:
         return Finding(name, np.inf, bound, note)

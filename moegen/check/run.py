@@ -241,10 +241,17 @@ def _run(
         findings += _alone(op, given, truth, bound)
         proven = oracle.proof(op, given, cotangents, gradients, seed)
         findings += [
-            Finding(f"proof of {n}", e, PROOF_BOUND) for n, e in proven.items()
+            Finding(f"proof of {n}", e, PROOF_BOUND, _proof_note(e))
+            for n, e in proven.items()
         ]
         findings.append(_rerun(op, program, arguments, got, reruns))
     return findings
+
+
+def _proof_note(error: float) -> str:
+    if not np.isnan(error):
+        return ""
+    return "the layer is not finite for these inputs, so nothing is proved"
 
 
 def _floor(name: str, truth: Mapping[str, Array]) -> float:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from moegen.cli.layer_options import (
@@ -42,7 +43,8 @@ def register(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check one layer, or all that ship; exit 1 if any tensor is beyond its bound."""
-    cases = _cases(arguments)
+    with redirect_stdout(sys.stderr):  # what the layer's own code prints
+        cases = _cases(arguments)
     if arguments.json:
         print_json(
             {"cases": [_row(case) for case in cases], "obtained": _obtained(arguments)}
@@ -123,6 +125,7 @@ def _row(case: "Case") -> dict[str, Any]:
 
 
 def _print(cases: "Sequence[Case]", obtained: str) -> None:
+    import numpy as np
     from tabulate import tabulate
 
     shown = ("layer", "dtype", "routing", "worst tensor", "error", "bound", "verdict")
@@ -138,7 +141,8 @@ def _print(cases: "Sequence[Case]", obtained: str) -> None:
     worst: dict[str, float] = {}
     for case in cases:
         for finding in case.findings:
-            worst[finding.name] = max(worst.get(finding.name, 0.0), finding.error)
+            known = worst.get(finding.name, 0.0)
+            worst[finding.name] = float(np.maximum(known, finding.error))  # NaN stays
     print("\nWorst relative error (Frobenius) of each tensor, over all routings:")
     print(tabulate([[n, f"{e:.1e}"] for n, e in worst.items()], disable_numparse=True))
     skipped = sum(bool(case.skipped) for case in cases)

@@ -1,6 +1,7 @@
 """`moegen compile`: a layer to its emitted module, with the IR on the way."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ class _Stages:
         self.printed: dict[str, str] = {}
         self.files: list[Path] = []
         self.count = 0
+        self.output = sys.stdout  # not the one that the layer's own prints go to
 
     def see(self, name: str, module: Any) -> None:
         from ir import mlir
@@ -81,7 +83,7 @@ class _Stages:
             text = mlir.print_module(module, not self.arguments.no_locations)
             self.printed[f"{number:02}-{name}"] = text
             if not self.arguments.json:
-                print(f"// {number:02} after {name}\n{text}")
+                print(f"// {number:02} after {name}\n{text}", file=self.output)
 
 
 def _wanted(arguments: argparse.Namespace) -> frozenset[str]:

@@ -1,29 +1,21 @@
 """The options of every command that takes a layer, and what they mean."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.schedule_choices import Choices, read_choice
 from ir.errors import BadArgument
 from ir.narrow import STORED
+from moegen.keywords import TAKEN
 
 if TYPE_CHECKING:
     from moegen.operator import Op
 
 DTYPES = ("float32", "bfloat16")
-# Names that `moegen.compile` keeps for itself.
-_TAKEN = (
-    "layer",
-    "target",
-    "dtype",
-    "cache",
-    "on_stage",
-    "interpret",
-    "schedule",
-    "weights",
-)
 
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +71,7 @@ def read_sizes(pairs: Sequence[str]) -> dict[str, Any]:
         if not name or not value:
             reason = f"--set takes SIZE=VALUE, such as tokens=64, and got '{pair}'"
             raise BadArgument(reason=reason)
-        if name in _TAKEN:
+        if name in TAKEN:
             reason = f"--set {pair}: no size of a layer can be called '{name}'"
             raise BadArgument(reason=reason)
         sizes[name] = _value(value)
@@ -94,21 +86,25 @@ def read_schedule(items: Sequence[str]) -> Choices:
 def compile_layer(
     arguments: argparse.Namespace, on_stage: Callable[[str, Any], None] | None = None
 ) -> "Op":
-    """Compile the layer that the options name; raises a `MoegenError`."""
+    """Compile the layer that the options name; raises a `MoegenError`.
+
+    What the layer's own code prints goes to standard error: standard output is ours.
+    """
     sizes = read_sizes(arguments.sizes)
     from moegen.compiler import compile
     from moegen.layers import find_layer
 
-    return compile(
-        find_layer(arguments.layer),
-        arguments.target,
-        arguments.dtype,
-        arguments.cache,
-        on_stage,
-        schedule=read_schedule(arguments.schedule),
-        weights=arguments.weights,
-        **sizes,
-    )
+    with redirect_stdout(sys.stderr):
+        return compile(
+            find_layer(arguments.layer),
+            arguments.target,
+            arguments.dtype,
+            arguments.cache,
+            on_stage,
+            schedule=read_schedule(arguments.schedule),
+            weights=arguments.weights,
+            **sizes,
+        )
 
 
 def _value(text: str) -> int | float | bool | str:

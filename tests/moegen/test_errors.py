@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import moegen
+from backends.targets import TARGETS, find_target
 from ir import errors
 from ir.pipeline import make_pass, parse_passes
 from moegen import cache, lang
@@ -123,6 +124,12 @@ def test_unknown_target(tmp_path):
     holds(text, ["no target 'cpuu'", "the targets are", "cpu", "did you mean 'cpu'?"])
 
 
+def test_a_chip_without_kernels(monkeypatch):
+    monkeypatch.delitem(TARGETS, "tpu-v4")
+    text = refusal(errors.UnsupportedByTarget, find_target, "tpu-v4")
+    holds(text, ["the target 'tpu-v4' cannot run a layer yet", "the targets are"])
+
+
 def test_layer_names(tmp_path):
     text = refusal(errors.LayerNotFound, find_layer, "glamm")
     holds(
@@ -138,7 +145,7 @@ def test_layer_names(tmp_path):
 FILES = {
     "missing": (None, errors.UnreadableLayerFile, ["No such file"]),
     "not UTF-8": (b"x = '\xff'", errors.UnreadableLayerFile, ["not UTF-8 text"]),
-    "a null byte": (b"x = 1\0", errors.UnreadableLayerFile, ["cannot be read"]),
+    "a null byte": (b"x = 1\0", errors.UnreadableLayerFile, ["read: source code"]),
     "no Python": (
         b"x = 1\ny = (",
         errors.UnreadableLayerFile,
@@ -148,6 +155,11 @@ FILES = {
         b"x = 1\n1 / 0\n",
         errors.LayerRaised,
         ["odd.py:2: ", "ZeroDivisionError"],
+    ),
+    "exits": (
+        b"x = 1\nimport sys; sys.exit(3)\n",
+        errors.LayerRaised,
+        ["odd.py:2: ", "SystemExit: 3"],
     ),
     "defines nothing": (
         b"",
@@ -197,16 +209,23 @@ def test_inputs_are_checked(op):
     holds(text, ["must be f32[8,4], and is bf16[8,4]"])
     text = refusal(errors.MissingInput, op, params, u=u)
     holds(text, ["needs the input 'x' (f32[8,4]", "pass it"])
-    text = refusal(errors.MissingInput, op, params, x, u, u)
+    text = refusal(errors.BadArgument, op, params, x, u, u)
     holds(text, ["3 inputs", "its inputs are x, u"])
-    text = refusal(errors.MissingInput, op, params, x, v=u)
-    holds(text, ["'v'", "its inputs are x, u"])
+    text = refusal(errors.BadArgument, op, params, x, x=x)
+    holds(text, ["its input 'x' twice", "pass it once"])
+    text = refusal(errors.UnknownInput, op, params, x, uu=u)
+    holds(text, ["has no input 'uu'; it takes x, u; did you mean 'u'?"])
+    text = refusal(errors.BadArgument, op, params, [[1.0]], u)
+    holds(text, ["input 'x'", "f32[8,4]", "is a list", "jnp.asarray"])
 
 
 def test_the_random_key_is_asked_for(op):
     params, x, _ = given(op)
     text = refusal(errors.MissingInput, op, params, x)
     holds(text, ["needs the input 'u'", "key=jax.random.key(...)"])
+    for call in (lambda: op(params, x, key=3), lambda: op.init(3)):
+        text = refusal(errors.BadArgument, call)
+        holds(text, ["takes a key, such as jax.random.key(0), and got 3"])
 
 
 def test_parameters_are_checked(op):
@@ -216,6 +235,17 @@ def test_parameters_are_checked(op):
     holds(text, ["'wo'", "f32[3,6,4]", "op.init(key)"])
     text = refusal(errors.InputMismatch, op, params | {"wo": params["wi"]}, x, u)
     holds(text, ["parameter 'wo'", "f32[3,6,4]", "f32[3,4,6]"])
+    text = refusal(errors.UnknownInput, op, short | {"w0": params["wo"]}, x, u)
+    holds(text, ["no parameter 'w0'", "router, wi, wo", "did you mean 'wo'?"])
+    for wrong in (None, x, [params]):
+        text = refusal(errors.BadArgument, op, wrong, x, u)
+        holds(text, ["takes its parameters first, a dict of arrays", "op.init(key)"])
+
+
+def test_an_op_is_shown_on_one_line(op):
+    assert repr(op).startswith("<layer for cpu")
+    assert "model=4, other=5, tokens=8>" in repr(op)
+    assert "\n" not in repr(op)
 
 
 def test_differentiating_twice(op):
