@@ -1,3 +1,4 @@
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,4 +49,5 @@ def test_the_example_is_read():
     settings = read_settings(EXAMPLE, ["train.steps=7"], None)
     assert settings.out == Path("runs/tiny")
     assert (settings.plan.train.steps, settings.model.experts) == (7, 8)
-    assert settings.to_json()["optimizer"]["plateau"] == 400
+    written = tomllib.loads(EXAMPLE.read_text())["optimizer"]
+    assert written.items() <= settings.to_json()["optimizer"].items()
