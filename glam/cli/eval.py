@@ -26,7 +26,7 @@ def register(subparsers: Subparsers) -> None:
         subparsers,
         "eval",
         "evaluate a model on task files",
-        "glam eval runs/tiny --tasks examples/tasks/real_names.jsonl --shots 1",
+        "glam eval runs/tiny --tasks examples/tasks/real_names.jsonl --shots 0,1",
     )
     add = parser.add_argument
     model_options(parser)
@@ -45,7 +45,7 @@ def register(subparsers: Subparsers) -> None:
         metavar="FOLDER",
         help="with lm-eval tasks of your own, as YAML",
     )
-    add("--shots", type=int, default=0, metavar="N", help="demonstrations (default: 0)")
+    add("--shots", default="0", metavar="N,...", help="demonstrations (default: 0)")
     add("--seed", type=int, default=0, help="of which are drawn (default: 0)")
     add("--beams", type=int, default=4, metavar="N", help="of generation (default: 4)")
     add("--batch", type=int, default=16, metavar="N", help="texts at once (16)")
@@ -62,57 +62,92 @@ def run(arguments: argparse.Namespace) -> int:
     from glam.evaluate.task import read_task
 
     tasks = [read_task(path) for path in arguments.tasks]
-    from glam.evaluate.evaluation import averages, check_shots, evaluate
+    from glam.evaluate.evaluation import check_shots, evaluate
     from glam.evaluate.language import Language
 
-    for task in tasks:
-        check_shots(task, arguments.shots)
+    plan = [
+        (task, shots)
+        for shots in _numbers(arguments.shots)
+        for task in tasks
+        # A text takes no demonstrations: beside other numbers it is predicted once.
+        if task.kind != "text" or shots == _numbers(arguments.shots)[0]
+    ]
+    for task, shots in plan:
+        check_shots(task, shots)
     model = loaded(arguments)
     with _watched() as watch:
         language = Language(model, arguments.batch, arguments.beams, watch)
-        results = [
-            evaluate(language, task, arguments.shots, arguments.seed) for task in tasks
-        ]
+        results = [evaluate(language, *each, arguments.seed) for each in plan]
     harness = _harness(arguments, language)
-    means = averages(results)
     cut = sum(result.cut for result in results)
     if cut:
         log(
             f"{cut} contexts lost their beginning: the model was trained on "
             f"{model.config.sequence} tokens, and they are longer"
         )
-    if arguments.json:
-        told = {"model": provenance(arguments.model, model), "seed": arguments.seed}
-        how = {"beams": arguments.beams, "results": [asdict(one) for one in results]}
-        own = {"lm_eval": harness} if harness else {}
-        print_json(told | how | {"averages": means} | own)
+    if not arguments.json:
+        _print(results, harness)
         return DONE
-    if results:
-        _print(results, means)
-    for name, figures in harness.items():
-        shown = ", ".join(f"{metric} {value:g}" for metric, value in figures.items())
-        print(f"lm-eval {name}, shots {arguments.shots}: {shown}")
+    told = {"model": provenance(arguments.model, model), "seed": arguments.seed}
+    how = {"beams": arguments.beams, "results": [asdict(one) for one in results]}
+    own = {"lm_eval": harness} if harness else {}
+    print_json(told | how | {"averages": _means(results)} | own)
     return DONE
 
 
-def _harness(
-    arguments: argparse.Namespace, language: "Language"
-) -> dict[str, dict[str, Any]]:
+def _numbers(text: str) -> list[int]:
+    """Numbers of demonstrations, as 0,1,4; raises `BadArgument`."""
+    parts = [part.strip() for part in text.split(",")]
+    wrong = [part for part in parts if not part.isdecimal()]
+    if wrong:
+        raise BadArgument(
+            reason=f"--shots {text}: '{wrong[0]}' is no whole number of at least 0; "
+            "write one, or several as 0,1,4"
+        )
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def _means(results: "list[Result]") -> list[dict[str, Any]]:
+    """The averages of each number of shots."""
+    from glam.evaluate.evaluation import averages
+
+    numbers = dict.fromkeys(result.shots for result in results)
+    return [
+        {"shots": shots, **averages([one for one in results if one.shots == shots])}
+        for shots in numbers
+    ]
+
+
+def _harness(arguments: argparse.Namespace, language: "Language") -> list[Any]:
+    """The figures of lm-eval's tasks, with each number of shots."""
     if not arguments.lm_eval:
-        return {}
+        return []
     from glam.cli.harness import run_harness
 
-    return run_harness(language, arguments.lm_eval, arguments.include, arguments.shots)
+    names, include = arguments.lm_eval, arguments.include
+    return [
+        {"task": name, "shots": shots, **figures}
+        for shots in _numbers(arguments.shots)
+        for name, figures in run_harness(language, names, include, shots).items()
+    ]
 
 
-def _print(results: "list[Result]", means: "dict[str, float | None]") -> None:
+def _print(results: "list[Result]", harness: list[dict[str, Any]]) -> None:
     from tabulate import tabulate
 
-    rows = [_row(result) for result in results]
-    print(tabulate(rows, _HEADERS, disable_numparse=True, colalign=_ALIGN))
-    shown = ", ".join(f"{n} {v:.4f}" for n, v in means.items() if v is not None)
-    if shown:
-        print(f"\naverages: {shown}")
+    if results:
+        rows = [_row(result) for result in results]
+        print(tabulate(rows, _HEADERS, disable_numparse=True, colalign=_ALIGN))
+    for line in _means(results):
+        shots = line.pop("shots")
+        shown = [f"{name} {v:.4f}" for name, v in line.items() if v is not None]
+        if shown:
+            print(f"\naverages, shots {shots}: {', '.join(shown)}", end="")
+    print()
+    for line in harness:
+        name, shots = line.pop("task"), line.pop("shots")
+        shown = [f"{metric} {value:g}" for metric, value in line.items()]
+        print(f"lm-eval {name}, shots {shots}: {', '.join(shown)}")
 
 
 def _row(result: "Result") -> list[str]:

@@ -34,19 +34,19 @@ def test_results_and_averages(model, capsys, tmp_path):
     )
     assert names["metric"] == "accuracy"
     assert passages["metric"] == "bits_per_byte"
-    assert document["averages"] == {
-        "NLG": None,
-        "NLU": names["value"],
-        "all": names["value"],
-    }
+    value = names["value"]
+    means = {"shots": 0, "NLG": None, "NLU": value, "all": value}
+    assert document["averages"] == [means]
     assert document["model"]["device"] == "cpu"
     assert main(asked) == 0
     shown = capsys.readouterr().out
     assert f"{passages['value']:.4f}" in shown
-    assert f"averages: NLU {names['value']:.4f}, all {names['value']:.4f}\n" in shown
-    assert main(["eval", model, "--tasks", str(few), "--shots", "1"]) == 0
+    assert f"averages, shots 0: NLU {value:.4f}, all {value:.4f}\n" in shown
+    assert main([*asked, "--shots", "0,1,1"]) == 0
     told = capsys.readouterr()
-    assert "real_names        1" in told.out
+    rows = [line.split()[:2] for line in told.out.splitlines()[2:5]]
+    assert rows == [["real_names", "0"], ["t", "0"], ["real_names", "1"]]
+    assert "averages, shots 1: NLU " in told.out
     assert "lost their beginning: the model was trained on 32 tokens" in told.err
 
 
@@ -61,7 +61,8 @@ def test_results_and_averages(model, capsys, tmp_path):
         (["--tasks", "bad.jsonl"], "bad.jsonl:2: a 'choice' example needs options, a"),
         (["--tasks", "latin.jsonl"], "latin.jsonl is not utf-8 text: byte 0xe9"),
         (["--tasks", "NAMES", "--shots", "26"], "has 25 training examples, and 26"),
-        (["--tasks", "NAMES", "--shots", "-1"], "shots=-1 must be a whole number"),
+        (["--tasks", "NAMES", "--shots=-1"], "--shots -1: '-1' is no whole number of"),
+        (["--tasks", "NAMES", "--shots", "0,x"], "--shots 0,x: 'x' is no whole numb"),
         (["--tasks", "NAMES", "--batch", "0"], "batch=0 must be a whole number"),
         (["--tasks", "NAMES", "--beams", "0"], "beams=0 must be a whole number"),
         (["--tasks", "NAMES", "--step", "1"], "is a converted model, which has one"),
@@ -93,7 +94,9 @@ def test_tasks_of_lm_eval(model, capsys, tmp_path):
     asked = ["eval", model, "--lm-eval", "mine", "--include", str(tmp_path)]
     assert main([*asked, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["lm_eval"]["mine"]["acc"] in (0.0, 1.0)
+    (mine,) = document["lm_eval"]
+    assert (mine["task"], mine["shots"]) == ("mine", 0)
+    assert mine["acc"] in (0.0, 1.0)
     assert document["results"] == []
     (tmp_path / "rows.jsonl").write_text("{")
     broken = text.replace("mine", "broken").replace("cache", "other")
