@@ -2,7 +2,8 @@
 
 `glam train` is killed with SIGKILL at random moments and started again, and its final
 weights and optimizer are compared bit for bit with those of a run that nobody
-disturbed. Then its newest checkpoint is cut short, and altered.
+disturbed. Then its newest checkpoint is cut short, and altered. Compiled programs are
+kept between the starts, in JAX's persistent cache.
 Run as `python -m bench.resilience`; exit 1 if anything was lost.
 """
 
@@ -90,6 +91,11 @@ class Trial:
         kept = (self.folder / name / "checkpoints").iterdir()
         return max(path for path in kept if path.name.isdecimal())
 
+    def newest(self, name: str) -> int:
+        """The step of the newest checkpoint, 0 without one."""
+        kept = (self.folder / name / "checkpoints").glob("[0-9]*")
+        return max((int(p.name) for p in kept if p.name.isdecimal()), default=0)
+
     def arrays(self, name: str) -> dict[str, tuple[str, bytes]]:
         """Each array of the newest checkpoint: its dtype and its bytes."""
         import jax
@@ -115,26 +121,57 @@ def lines(run: Path) -> int:
 
 
 def killed(trial: Trial, kills: int, seed: int) -> list[dict[str, Any]]:
-    """Kill the run `kills` times, each after a random number of further steps."""
-    moments, run, rows = random.Random(seed), trial.folder / "killed", []
-    most = max(1, trial.steps // (kills + 1))
+    """Kill the run `kills` times: three in four at a random step of the next share of
+    the run, every fourth at a random moment of its start.
+    """
+    moments, rows = random.Random(seed), list[dict[str, Any]]()
+    share = trial.steps / (kills + 1)
+    start = 0.0  # seconds that the longest start took
     for number in range(1, kills + 1):
-        child, before = trial.start("killed"), lines(run)
-        wanted = moments.randint(1, most)
-        begun, told = time.monotonic(), before
-        while child.poll() is None and time.monotonic() - begun < LIMIT:
-            told = lines(run)
-            # On resuming, the record is cut back to the checkpoint.
-            before = min(before, told)
-            if told >= before + wanted:
-                break
-            time.sleep(0.001)
-        time.sleep(moments.uniform(0, 0.05))
+        child, begun = trial.start("killed"), time.monotonic()
+        if number % 4 == 0:
+            moment = "at its start"
+            _wait(child, begun + moments.uniform(0, start))
+        else:
+            moment = "in training"
+            step = int(share * (number - moments.random())) + 1
+            start = max(start, _steps_told(trial, child, step))
+            _wait(child, time.monotonic() + moments.uniform(0, 0.05))
         child.kill()
         child.communicate()
-        row = {"kill": number, "exit": child.returncode, "steps told": lines(run)}
-        rows.append(row)
+        rows.append(
+            {
+                "kill": number,
+                "when": moment,
+                "exit": child.returncode,
+                "steps told": lines(trial.folder / "killed"),
+                "newest checkpoint": trial.newest("killed"),
+            }
+        )
     return rows
+
+
+def _steps_told(trial: Trial, child: subprocess.Popen[str], step: int) -> float:
+    """Wait until this start has told of `step`; the seconds until its first step."""
+    run, begun = trial.folder / "killed", time.monotonic()
+    record = run / "metrics.jsonl"
+    first, stamp = 0.0, _written(record)
+    while child.poll() is None and time.monotonic() - begun < LIMIT:
+        if _written(record) != stamp:
+            first = first or time.monotonic() - begun
+            if lines(run) >= step:
+                break
+        time.sleep(0.001)
+    return first
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def _wait(child: subprocess.Popen[str], until: float) -> None:
+    while child.poll() is None and time.monotonic() < until:
+        time.sleep(0.001)
 
 
 def truncate(path: Path) -> None:
