@@ -78,7 +78,7 @@ def _train(arguments: argparse.Namespace, settings: "Settings") -> int:
 
     # Orbax logs what it raises, and that becomes our one sentence.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    devices = arguments.devices or settings.plan.train.devices
+    devices = _devices(arguments, settings)
     if devices > 1:
         jax.config.update("jax_num_cpu_devices", devices)
     from glam.train.native_output import standard_output_closed
@@ -95,6 +95,13 @@ def _train(arguments: argparse.Namespace, settings: "Settings") -> int:
     if outcome.ended == "diverged":
         return NO
     return INTERRUPTED if stop.signal == signal.SIGINT else DONE
+
+
+def _devices(arguments: argparse.Namespace, settings: "Settings") -> int:
+    """How many devices this process shares its CPU among."""
+    if arguments.devices is not None:
+        return int(arguments.devices)
+    return settings.plan.train.devices if arguments.processes == 1 else 1
 
 
 def _tell(

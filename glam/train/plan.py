@@ -24,9 +24,9 @@ class TrainSettings:
 
     `seed` sets the first weights, the order of the data and what is random in a step.
     Every `validate` steps, and at the end, the loss of `validation_batches` held-out
-    batches is taken; 0 means never. `devices` is how many devices a CPU is shared
-    among, where nobody says otherwise on the command line: XLA runs most operations of
-    a CPU device on one core.
+    batches is taken; 0 means never. `devices` is how many devices a run of
+    one process shares its CPU among, unless the command line says so: XLA runs most
+    operations of a CPU device on one core.
     """
 
     steps: int

@@ -44,6 +44,7 @@ def folder(tmp_path, monkeypatch):
         (["--set", "train.steps=many"], "train.steps = 'many' must be a whole number"),
         (["--set", "train.steps=0"], "train.steps=0 must be at least 1"),
         (["--set", "steps"], "--set steps: write SECTION.KEY=VALUE"),
+        (["--set", "train.devices=0"], "train.devices=0 must be at least 1"),
         (["--set", "optimizer.peak=-1"], "optimizer.peak=-1.0 must be a finite number"),
         (["--set", "checkpoint.keep=1"], "rollback.margin=2 steps reaches past"),
         (["--set", "data.source=none.txt"], "the source none.txt does not exist"),
