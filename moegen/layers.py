@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ir.errors import (
+    BadArgument,
     LayerNotFound,
     LayerRaised,
     MoegenError,
@@ -31,14 +32,18 @@ SHIPPED: Mapping[str, str] = {
 def find_layer(name: str) -> Layer:
     """The layer that `name` means.
 
-    Raises `LayerNotFound` with the nearest name, `UnreadableLayerFile` for a file that
-    is missing or is not Python, `LayerRaised` for a file that fails when it is run.
+    Raises `LayerNotFound` with the nearest name, `BadArgument` for a file without its
+    function, `UnreadableLayerFile` for one that is missing or is not Python,
+    `LayerRaised` for one that fails when it is run.
     """
     if name in SHIPPED:
         module, _, function = SHIPPED[name].partition(":")
         found: Layer = getattr(importlib.import_module(module), function)
         return found
     path, colon, function = name.rpartition(":")
+    if name.endswith(".py"):
+        reason = f"'{name}' names a file: name its function too, as in {name}:layer"
+        raise BadArgument(reason=reason)
     if not colon or not path.endswith(".py"):
         close = nearest(name, list(SHIPPED))
         listed = ", ".join(SHIPPED)

@@ -140,6 +140,9 @@ def _explain(error: Exception, session: Session) -> LayerError:
                 where, first=f"[{rows},{first}]", second=f"[{others},{second}]"
             )
     reason = text if len(text) < 300 else text[:297] + "..."
+    if isinstance(error, KeyError):
+        options = [f"{n}={v}" for n, v in session.sizes.items() if (v,) == error.args]
+        reason += f"; the layer was given {options[0]}" if options else ""
     if isinstance(error, AttributeError) and error.name:
         reason += nearest(error.name, dir(error.obj))
     return LayerRaised(where, layer=session.layer, kind=kind, reason=reason)

@@ -6,6 +6,7 @@ vector is moved until its product with the router's columns is what its experts 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ir import mlir
 from ir.op import attributes_of, operand_types
+from ir.types import Tensor
 from moegen.check.routings import Routing
 from moegen.operator import InputFact, Op
 
@@ -71,12 +73,23 @@ def draw_inputs(
 
 def choices_of(op: Op) -> tuple[int, int]:
     """How many experts a token picks, and of how many: (0, 0) if none routes."""
+    found = _first_choice(op)
+    return (found[0].shape[1], found[1]) if found else (0, 0)
+
+
+def number_of_choices(op: Op) -> int:
+    """Tokens times choices of the first dispatch; 0 if there is none."""
+    found = _first_choice(op)
+    return prod(found[0].shape) if found else 0
+
+
+def _first_choice(op: Op) -> tuple[Tensor, int] | None:
+    """The choice of the first dispatch, and of how many experts it is."""
     module = mlir.parse(op.stages["trace"])
     for made in mlir.walk(mlir.entry(mlir.functions(module)["forward"])):
         if made.operation.name == "moe.dispatch":
-            k = operand_types(made)[1].shape[1]
-            return k, attributes_of(made)["experts"]
-    return 0, 0
+            return operand_types(made)[1], attributes_of(made)["experts"]
+    return None
 
 
 def _wants(op: Op, routing: Routing, random: np.random.Generator) -> Array | None:

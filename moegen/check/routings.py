@@ -112,9 +112,10 @@ def sizes_for(routing: Routing, declared: Sizes, own: Sizes) -> dict[str, Any] |
     sizes |= own
     if sizes.get("k") == "experts":
         sizes["k"] = sizes["experts"]
-    if "k" in sizes and "k" not in own:
+    if "k" in sizes and "k" not in own and "experts" in sizes:
         sizes["k"] = min(sizes["k"], sizes["experts"])
-    if "capacity_factor" in sizes and "capacity_factor" not in own:
+    counted = {"capacity_factor", "experts"} <= sizes.keys() and sizes.get("tokens")
+    if counted and "capacity_factor" not in own:
         least = 2.0 * sizes["experts"] / sizes["tokens"]
         sizes["capacity_factor"] = max(sizes["capacity_factor"], least)
     return sizes

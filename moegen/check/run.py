@@ -18,9 +18,9 @@ from moegen.check.compare import BOUNDS, Finding, compare, holds
 from moegen.check.inference import inference_findings, inference_program
 from moegen.check.inputs import (
     Given,
-    choices_of,
     draw_inputs,
     draw_params,
+    number_of_choices,
     unusable,
 )
 from moegen.check.routings import ROUTINGS, Routing, sizes_for
@@ -305,9 +305,8 @@ def _named(op: Op, results: Any) -> dict[str, Array]:
 def _exact(op: Op, got: Mapping[str, Array], given: Given) -> list[Finding]:
     """Every choice is counted once; a NaN stays in its token."""
     found = []
-    k, _ = choices_of(op)
-    if k and "metrics.load" in got:
-        choices = k * op.sizes["tokens"]
+    choices = number_of_choices(op)
+    if choices and "metrics.load" in got:
         counted = int(got["metrics.load"].sum()) + int(got["metrics.dropped"])
         note = f"{counted} of {choices} choices counted"
         found.append(holds("load + dropped", counted == choices, note))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from ir.errors import BadArgument, nearest
 from moegen.cli.layer_options import (
     add_layer_options,
     read_schedule,
@@ -45,6 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Check one layer, or all that ship; exit 1 if any tensor is beyond its bound."""
     with redirect_stdout(sys.stderr):  # what the layer's own code prints
         cases = _cases(arguments)
+    if all(case.skipped for case in cases):
+        told = "; ".join(f"{case.routing}: {case.skipped}" for case in cases)
+        raise BadArgument(reason=f"nothing was checked, no routing applies: {told}")
     if arguments.json:
         print_json(
             {"cases": [_row(case) for case in cases], "obtained": _obtained(arguments)}
@@ -56,11 +60,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _cases(arguments: argparse.Namespace) -> "list[Case]":
     sizes = read_sizes(arguments.sizes)
-    from ir.errors import BadArgument, nearest
     from moegen.check import ROUTINGS
     from moegen.check.run import check_each
     from moegen.layers import SHIPPED, find_layer
 
+    if arguments.reruns < 0:
+        reason = f"--reruns {arguments.reruns}: it must be 0 or more"
+        raise BadArgument(reason=reason)
     _require_device(arguments.target, arguments.interpret)
     for name in arguments.routing or ():
         if name not in ROUTINGS:
@@ -93,8 +99,6 @@ def _cases(arguments: argparse.Namespace) -> "list[Case]":
 def _require_device(target: str, interpret: bool) -> None:
     """Refuse to run an accelerator's kernels where there is none."""
     import jax
-
-    from ir.errors import BadArgument
 
     here = jax.default_backend()
     if not interpret and here != "tpu" and target.startswith("tpu"):

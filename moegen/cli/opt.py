@@ -9,7 +9,7 @@ from moegen.cli.files import read_ir
 from moegen.cli.program import DONE, Subparsers, add_command
 
 # Passes that need a whole layer, and not just any function.
-_OF_LAYERS = frozenset({"derive-backward", "fuse"})
+_OF_LAYERS = frozenset({"derive-backward", "quantise", "fuse"})
 
 
 def register(subparsers: Subparsers) -> None:

@@ -130,6 +130,23 @@ def test_a_chip_without_kernels(monkeypatch):
     holds(text, ["the target 'tpu-v4' cannot run a layer yet", "the targets are"])
 
 
+def test_a_file_without_its_function():
+    text = refusal(errors.BadArgument, find_layer, "mine.py")
+    holds(text, ["'mine.py' names a file: name its function too, as in mine.py:layer"])
+
+
+def test_an_option_that_a_layer_looks_up(tmp_path):
+    text = refusal(
+        errors.LayerRaised, lambda: trace(find_layer("glam"), activation="tanh")
+    )
+    holds(text, ["KeyError: 'tanh'; the layer was given activation=tanh"])
+
+
+def test_sizes_of_numpy_are_whole_numbers(tmp_path):
+    name, _ = written(tmp_path, {})
+    assert "tensor<16x4xf32>" in str(trace(find_layer(name), tokens=np.int64(16)))
+
+
 def test_layer_names(tmp_path):
     text = refusal(errors.LayerNotFound, find_layer, "glamm")
     holds(

@@ -113,6 +113,7 @@ def test_bytes_that_are_no_text(run, tmp_path):
     ("text", "passes", "reason"),
     [
         ("", "fuse", "it has no function 'forward'"),
+        ("", "quantise", "it has no function 'forward'"),
         ("func.func private @g()", "canonicalize", "the function 'g' has no body"),
         (
             "func.func @forward(%a: tensor<2xf32>) { return }",
