@@ -18,7 +18,7 @@ EXPERTS = 64
 CHOICES = 2  # K
 ROWS = 4096  # rows that can be kept, at most
 TILE_ROWS = 128
-COUNTED_ROWS = 128  # entries that are counted at once
+COUNTED_ROWS = 512  # entries that are counted at once
 
 
 class RowPlan(NamedTuple):
@@ -55,7 +55,7 @@ def row_plan(ids: jax.Array) -> RowPlan:
     tiles_of = (sizes + TILE_ROWS - 1) // TILE_ROWS
     ends = jnp.cumsum(tiles_of, dtype=jnp.int32)
     starts = (ends - tiles_of) * TILE_ROWS
-    place = jnp.append(starts, 0)[expert] + rank
+    place = entry_of(starts, expert) + rank
     place = jnp.where(kept, place.reshape(ids.shape), 0)
 
     tiles = most_tiles()
@@ -90,25 +90,39 @@ def row_plan(ids: jax.Array) -> RowPlan:
     )
 
 
+def entry_of(table: jax.Array, queue: jax.Array) -> jax.Array:
+    """[N]: table[q] of `table: int32[E]` for each q of `queue: int32[N]`, 0 beyond it.
+
+    A core gathers numbers one at a time; comparing with every index is done by lanes.
+    """
+    same = queue[:, None] == lax.iota(jnp.int32, table.size)
+    return jnp.sum(jnp.where(same, table, 0), axis=1)
+
+
 def rank_in_queue(queue: jax.Array, queues: int) -> tuple[jax.Array, jax.Array]:
     """How many earlier entries of `queue: int32[N]` are equal, and entries a queue.
 
     Entries are in [0, queues]; those equal to `queues` are nobody's. Counted block by
-    block, so that no tensor of N x queues is made.
+    block, so that no tensor of N x queues is made; in a block by a product of zeros and
+    ones, whose sums float32 holds exactly.
     """
-    blocks = -(-queue.size // COUNTED_ROWS)
-    padding = blocks * COUNTED_ROWS - queue.size
+    rows = min(COUNTED_ROWS, queue.size)
+    blocks = -(-queue.size // rows)
+    padding = blocks * rows - queue.size
     padded = jnp.pad(queue, (0, padding), constant_values=queues)
     names = lax.iota(jnp.int32, queues)
+    below = jnp.tri(rows, k=-1, dtype=jnp.bfloat16)
 
     def count(before: jax.Array, block: jax.Array) -> tuple[jax.Array, jax.Array]:
-        marks = (block[:, None] == names).astype(jnp.int32)
-        earlier = jnp.cumsum(marks, axis=0) - marks + before
-        rank = jnp.sum(jnp.where(marks > 0, earlier, 0), axis=1)
-        return before + jnp.sum(marks, axis=0), rank
+        marks = block[:, None] == names
+        ones = marks.astype(jnp.bfloat16)
+        counts = jnp.dot(below, ones, preferred_element_type=jnp.float32)
+        earlier = counts.astype(jnp.int32) + before
+        rank = jnp.sum(jnp.where(marks, earlier, 0), axis=1)
+        return before + jnp.sum(marks.astype(jnp.int32), axis=0), rank
 
     zero = names * (queue[0] * 0)  # varies over mesh axes as the queue does
-    sizes, rank = lax.scan(count, zero, padded.reshape(blocks, COUNTED_ROWS))
+    sizes, rank = lax.scan(count, zero, padded.reshape(blocks, rows))
     return rank.reshape(-1)[: queue.size], sizes
 
 
