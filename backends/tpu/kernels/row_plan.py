@@ -127,8 +127,8 @@ def rank_in_queue(queue: jax.Array, queues: int) -> tuple[jax.Array, jax.Array]:
 
 
 def place_in_queue(queue: jax.Array, queues: int) -> jax.Array:
-    """How many earlier entries of `queue: int32[N]` are equal to each entry."""
-    return rank_in_queue(queue, queues)[0]
+    """How many earlier entries of its row equal each entry of `queue: int32[G, N]`."""
+    return jax.vmap(lambda row: rank_in_queue(row, queues)[0])(queue)
 
 
 def expert_of(tile: jax.Array, ends: jax.Array) -> jax.Array:

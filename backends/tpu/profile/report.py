@@ -26,6 +26,8 @@ UNITS = {
 STALLS = ("operand", "unit", "scalar", "queue", "fence", "dma")
 _BINDS = 0.5  # of the time, for a unit to bind; below it is latency
 _ISSUE = 0.8
+# Of a chip, as JAX counts devices: there each of two TensorCores is one.
+_DEVICE_SHARE = {"tpu7x": 0.5}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def peak(chip: str) -> Peak:
     flops, bandwidth = found.bf16_flops.value, found.hbm_bandwidth.value
     assert flops is not None
     assert bandwidth is not None
-    return Peak(flops, bandwidth)
+    share = _DEVICE_SHARE.get(chip, 1.0)
+    return Peak(flops * share, bandwidth * share)
 
 
 def unit_shares(profile: Profile) -> dict[str, float]:

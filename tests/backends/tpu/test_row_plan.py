@@ -59,7 +59,15 @@ def test_every_expert_has_a_tile_for_its_sums(name, planned):
 
 
 def test_places_in_queues_count_earlier_equals():
-    queue = np.random.default_rng(0).integers(0, 7, 301).astype(np.int32)
-    expected = [np.sum(queue[:i] == q) for i, q in enumerate(queue)]
+    queue = np.random.default_rng(0).integers(0, 7, (3, 301)).astype(np.int32)
+    expected = [[np.sum(row[:i] == q) for i, q in enumerate(row)] for row in queue]
     got = row_plan.place_in_queue(jax.numpy.asarray(queue), 7)
     np.testing.assert_array_equal(got, expected)
+
+
+def test_entries_of_a_table_are_zero_beyond_it():
+    table, queue = np.array([5, 7, 11], np.int32), np.array([2, 3, 0, 1, 2], np.int32)
+    np.testing.assert_array_equal(
+        row_plan.entry_of(jax.numpy.asarray(table), jax.numpy.asarray(queue)),
+        [11, 0, 5, 7, 11],
+    )
