@@ -21,10 +21,8 @@ from backends.tpu.schedule import (
     Work,
     blocks_in,
     chunk_rows,
-    hbm_bytes,
     ranked,
     seconds,
-    tiles_of,
     value_bytes,
     vmem_limit,
 )
@@ -75,7 +73,7 @@ class Layer:
         """megablox' grouped matmul with XLA's gather, activation and scatter.
 
         Each product takes the tile and the blocks that our model of time finds fastest,
-        of all that its kernel allows; its rows are not padded.
+        of all that its kernel allows.
         """
         x = self.tokens * self.model * BYTES
         y = self.rows * self.model * BYTES
@@ -105,10 +103,10 @@ class Layer:
         return self.least(work, chip)
 
     def least(self, work: Work, chip: Chip) -> int:
-        """Bytes at the fastest tile and blocks, by our model; rows have no padding."""
+        """Bytes at the fastest tile and blocks, by our model of time."""
         found = [(tile, best_blocks(work, tile, chip)) for tile in PEER_TILES]
         tile, blocks = min(found, key=lambda p: seconds(work, p[0], p[1], chip))
-        return hbm_bytes(work, tile, blocks) - row_padding(work, tile, blocks)
+        return peer_bytes(work, tile, blocks)
 
 
 def best_blocks(work: Work, tile: int, chip: Chip) -> Blocks:
@@ -124,20 +122,28 @@ def fits(work: Work, tile: int, blocks: Blocks, chip: Chip) -> bool:
     else:
         moved = tile * (work.inner * first + (work.columns + work.results) * second)
         moved += work.products * work.operand_bytes * first * second
-        held = 0 if first == work.first else tile * second * 4
+        held = tile * second * 4
     values = value_bytes(work, chunk_rows(tile), blocks)
     return 2 * moved + held + values <= vmem_limit(chip)
 
 
-def row_padding(work: Work, tile: int, blocks: Blocks) -> int:
-    """Bytes of the empty places of tiles, in what is read and written by rows."""
-    places = tiles_of(work, tile) * tile - work.rows
+def peer_bytes(work: Work, tile: int, blocks: Blocks) -> int:
+    """Bytes of a kernel whose rows lie without padding, so that tiles are shared.
+
+    A tile is visited once for every expert that has rows in it. Where the inner width
+    is cut, each visit reads rows and weights anew; else what the last one left is used.
+    """
     firsts, seconds = blocks_in(work, blocks)
+    left, right = work.inner * work.first, work.columns * work.second
     if work.kind == "sums":
-        left, right = work.inner * work.first, work.columns * work.second
-        return places * (left * seconds + right * firsts)
-    inner = work.inner * work.first * seconds
-    return places * (inner + (work.columns + work.results) * work.second)
+        result = work.experts * work.first * work.second * work.results
+        return work.rows * (left * seconds + right * firsts) + result
+    visits = -(-work.rows // tile) + work.experts - 1
+    matrix = work.products * work.matrix_bytes * work.first * work.second
+    out = work.rows * work.results * work.second
+    if firsts == 1:
+        return work.rows * left * seconds + out + matrix * work.experts
+    return visits * tile * left * seconds + out + matrix * visits
 
 
 def ours(

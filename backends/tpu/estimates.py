@@ -19,6 +19,7 @@ from backends.tpu.schedule import (
     blocks_of,
     cores,
     device_share,
+    gathered_bytes,
     hbm_bytes,
     tiles_of,
 )
@@ -68,7 +69,8 @@ def _grouped(kernel: KernelOp, chip: Chip, packed: set[tuple[str, Value]]) -> Es
     else:
         grid = (firsts, seconds, tiles_of(work, tile))
         parallel = firsts * seconds
-    moved = hbm_bytes(work, tile, blocks) + _packing(kernel, blocks, packed)
+    moved = hbm_bytes(work, tile, blocks)
+    moved += _prepared(kernel, gathered_bytes(work, tile, blocks), packed)
     flops = _done(kernel, work, chunk, blocks)
     return _estimate(kernel, chip, flops, moved, grid, parallel)
 
@@ -84,19 +86,22 @@ def _done(kernel: KernelOp, work: Work, chunk: int, blocks: Blocks) -> int:
     return int(2 * rows * second * (first * work.products + dots))
 
 
-def _packing(kernel: KernelOp, blocks: Blocks, packed: set[tuple[str, Value]]) -> int:
-    """Bytes of tokens read and written as words, once for all kernels of a function."""
+def _prepared(kernel: KernelOp, gathered: int, done: set[tuple[str, Value]]) -> int:
+    """Bytes of tokens made ready by XLA, once for all kernels of a function.
+
+    `gathered` are those of their rows, or 0 where the kernel fetches them as words.
+    """
     assert kernel.piece
-    if not blocks.fetches:
-        return 0
-    function = kernel.name.split(".")[0]
+    function = f"{kernel.name.split('.')[0]} {'rows' if gathered else 'words'}"
     count = 0
     for argument, (_, value) in kernel.piece.arguments.items():
-        if not is_token(kernel.piece, argument) or (function, value) in packed:
+        if not is_token(kernel.piece, argument) or (function, value) in done:
             continue
-        packed.add((function, value))
+        done.add((function, value))
         kind = from_mlir(value.type)
-        if kind.dtype == "bfloat16":
+        if gathered:
+            count = gathered
+        elif kind.dtype == "bfloat16":
             count += 2 * kind.shape[0] * kind.shape[1] * BYTES[kind.dtype]
     return count
 

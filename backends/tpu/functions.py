@@ -16,7 +16,7 @@ from backends.tpu.router_text import (
     sum_turned,
 )
 from backends.tpu.schedule import blocks_of
-from backends.tpu.storage import compute_dtype, stored_dtype, words_block
+from backends.tpu.storage import compute_dtype, leaves_as_words, stored_dtype
 from ir import mlir
 from ir.mlir import Value
 from ir.op import attributes_of, operand_types, result_types
@@ -92,11 +92,8 @@ class TpuFunction(FunctionText):
         plan, rows, *gates = (operand.text for operand in operands)
         if "schedule" not in mlir.attributes(op):
             return super().expression(op, operands)
-        block = words_block(op.operation.operands[1], self.compute)
         dtype = f"jnp.{dtype_text(result_types(op)[0].dtype)}"
-        return Text(
-            f"combine_rows({', '.join([rows, plan, dtype, str(block), *gates])})"
-        )
+        return Text(f"combine_rows({', '.join([rows, plan, dtype, *gates])})")
 
     def fetched(self, piece: Piece, argument: Value, plan: str, now: int) -> str:
         """The row space that an argument becomes before a kernel."""
@@ -169,7 +166,7 @@ class TpuFunction(FunctionText):
         """(width, dtype) of each result, as it is stored."""
         texts = []
         for value, kind in zip(op.operation.results, result_types(op), strict=True):
-            words = words_block(value, self.compute)
+            words = leaves_as_words(value, self.compute)
             dtype = "uint32" if words else stored_dtype(kind, self.compute)
             texts.append(f"({width(value)}, jnp.{dtype_text(dtype)})")
         return texts

@@ -66,18 +66,17 @@ class _Rows:
         shape, array = (1, 1, *lines), (cuts, self.tiles, *lines)
         return Buffer(SUMS, "vmem", shape, dtype, array)
 
-    def fetched(self, value: Value) -> Buffer:
+    def fetched(self, value: Value, cut: int, field: str) -> Buffer:
         """Rows of tokens that the kernel copies, those of two tiles."""
         kind = from_mlir(value.type)
-        packed = kind.dtype == "bfloat16"
-        words = kind.shape[-1] // 2 if packed else kind.shape[-1]
+        pair = 2 if kind.dtype == "bfloat16" else 1
         return Buffer(
             "rows of tokens",
             "vmem",
-            (2, self.tile, words),
-            "uint32" if packed else kind.dtype,
-            fields=("", "tile_rows", ""),
-            source=(self.tokens, words),
+            (2, self.tile, cut // pair),
+            "uint32" if pair == 2 else kind.dtype,
+            fields=("", "tile_rows", field),
+            source=(self.tokens, kind.shape[-1] // pair),
         )
 
     def indices(self) -> tuple[Buffer, Buffer]:
@@ -126,7 +125,8 @@ def rows_buffers(
         size, named = (space.tile, block_columns), ("tile_rows", "block_columns")
         for _ in piece.products:
             yield Buffer("sums", "vmem", size, "float32", fields=named)
-    yield from map(space.fetched, read.tokens)
+    for value in read.tokens:
+        yield space.fetched(value, block_inner, "block_inner")
     yield _COMPILERS
 
 
@@ -156,8 +156,7 @@ def sums_buffers(
     read = sums_operands(piece, schedule["fetches"])
     every = space.tiles + space.experts
     yield from _scalars(every + 1, every, every, 1)
-    tokens = (*read.left_tokens, *read.right_tokens)
-    if tokens:
+    if read.left_tokens or read.right_tokens:
         yield from space.indices()
     fields = ("block_left", "block_right")
     for side, values in enumerate((read.left, read.right)):
@@ -167,10 +166,15 @@ def sums_buffers(
             yield space.space("rows", columns, blocks[side], fields[side], dtype)
     for value in read.numbers:
         yield space.numbers(NUMBERS, from_mlir(value.type).dtype)
-    named = ("", *fields)
-    yield Buffer("results", "vmem", (1, *blocks), kind.dtype, kind.shape, named)
+    if any(size % cut for size, cut in zip(kind.shape[1:], blocks, strict=True)):
+        named = ("", *fields)
+        yield Buffer("results", "vmem", (1, *blocks), kind.dtype, kind.shape, named)
+    else:
+        yield Buffer("results", "vmem", blocks, kind.dtype, fields=fields)
     yield Buffer("sums", "vmem", blocks, "float32", fields=fields)
-    yield from map(space.fetched, tokens)
+    for side, values in enumerate((read.left_tokens, read.right_tokens)):
+        for value in values:
+            yield space.fetched(value, blocks[side], fields[side])
     yield _COMPILERS
 
 

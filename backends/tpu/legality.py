@@ -63,12 +63,14 @@ def problems(kernel: KernelOp, schedule: Schedule, chip: Chip) -> Iterator[Moege
 
 def fits(kernel: KernelOp, schedule: Schedule, chip: Chip, values: int = 0) -> bool:
     """Whether a schedule is legal and leaves VMEM for `values` bytes besides."""
-    if next(problems(kernel, schedule, chip), None):
+    if next(own_problems(kernel, schedule, chip), None):
         return False
     buffers = kernel.buffers(schedule, chip)
-    scalars = total(buffers, "smem") + SMEM_SPILLS
-    vmem = total(buffers, "vmem") + values
-    return vmem <= limit(chip, "vmem") and scalars <= limit(chip, "smem")
+    if total(buffers, "smem") + SMEM_SPILLS > limit(chip, "smem"):
+        return False
+    if total(buffers, "vmem") + values > limit(chip, "vmem"):
+        return False
+    return not any(problems(kernel, schedule, chip))
 
 
 def vmem_of(kernel: KernelOp, schedule: Schedule, chip: Chip) -> int:
@@ -122,11 +124,19 @@ def _unaligned(
 def _cut_rows(
     kernel: KernelOp, chip: Chip, schedule: Schedule, buffers: list[Buffer]
 ) -> Iterator[MoegenError]:
-    """A kernel that fetches rows fetches whole ones."""
+    """A kernel fetches whole rows; one of sums, which adds none up, blocks of words."""
     field = kernel.fetched_field
-    if field and schedule["fetches"] and schedule[field] != kernel.widths[field]:
-        reason = f"it fetches whole rows, of {kernel.widths[field]} columns"
-        yield illegal(kernel, chip, field, schedule[field], reason)
+    if not field or not schedule["fetches"] or schedule[field] == kernel.widths[field]:
+        return
+    width, cut = kernel.widths[field], schedule[field]
+    unit = LANES if kernel.compute == "float32" else 2 * LANES
+    if kernel.kind == "grouped_rows":
+        reason = f"it fetches whole rows, of {width} columns"
+    elif cut % unit or width % cut:
+        reason = f"it fetches {width} columns in equal blocks, of a multiple of {unit}"
+    else:
+        return
+    yield illegal(kernel, chip, field, cut, reason)
 
 
 def _long_lines(

@@ -1,5 +1,6 @@
-"""How many rows kernels multiply when routing is uniform, their padding included."""
+"""How many rows and tiles kernels work on when routing is uniform, padding included."""
 
+from collections.abc import Callable
 from functools import cache
 from math import exp, lgamma, log, log1p, sqrt
 
@@ -23,17 +24,28 @@ def multiplied(rows: int, chunk: int) -> int:
 
 @cache
 def expected_multiplied(rows: int, experts: int, chunk: int) -> float:
-    """Rows that all experts have multiplied, on average over uniform routings.
+    """Rows that all experts have multiplied, on average over uniform routings."""
+    return _expected(rows, experts, lambda count: multiplied(count, chunk))
+
+
+@cache
+def expected_tiles(rows: int, experts: int, tile: int) -> float:
+    """Tiles that have rows, on average over uniform routings."""
+    return _expected(rows, experts, lambda count: -(-count // tile))
+
+
+def _expected(rows: int, experts: int, of: Callable[[int], int]) -> float:
+    """A function of an expert's rows, summed over the experts.
 
     An expert's rows are binomial: `rows` draws, each its own once in `experts` times.
     """
     if experts == 1:
-        return multiplied(rows, chunk)
+        return of(rows)
     mean = rows / experts
     spread = _SPREAD * sqrt(mean) + _SPREAD
     counts = range(max(0, int(mean - spread)), min(rows, int(mean + spread)) + 1)
     shares = [_probability(count, rows, experts) for count in counts]
-    total = sum(s * multiplied(c, chunk) for s, c in zip(shares, counts, strict=True))
+    total = sum(s * of(c) for s, c in zip(shares, counts, strict=True))
     return experts * total / sum(shares)
 
 

@@ -1,25 +1,30 @@
 """The TPU's default schedule: tiles of rows and blocks of widths, from a model of time.
 
 A kernel takes the longer of its products' time and its memory's, and a fixed time for
-every step of its grid. Of the blocks that fit in VMEM those with the least time are
-taken; so weights are read once where that pays, and rows once where that does.
+every step of its grid and for every row that it copies. Of the blocks that fit in VMEM
+the fastest are taken, and of nearly equal ones those that move the fewest bytes; so
+weights are read once where that pays, and rows once where that does.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil, sqrt
 from typing import Any, Literal, NamedTuple
 
 from backends.chips import Chip
 from backends.tpu.narrow import SLOW
+from backends.tpu.routed_rows import expected_tiles
 
 LANES = 128
 LEAST_ROWS = 16  # two rows of bfloat16 share a sublane of 8
-MOST_ROWS = 1024
+MOST_ROWS = 2048
 CHUNK_ROWS = 128  # rows that are multiplied at once
 KERNEL_SHARE = 0.9  # of VMEM; the rest is the compiler's own
 STEP_SECONDS = 0.35e-6  # of a grid step's own
+COPY_CYCLES = 15  # to start and await the copy of a row, by the profile of combines
 EXPOSED = 0.1  # of the shorter of products and traffic, which no overlap hides
 FLOAT32_PASSES = 6  # products of bfloat16 that make one of float32
+_SPREAD = 2  # standard deviations of an expert's rows that a tile has room for
 _BUFFERS = 2  # while one block is worked on, the next one is fetched
 
 
@@ -81,12 +86,20 @@ class Work:
 
 
 def tile_choices(rows: int, experts: int) -> list[int]:
-    """Tiles up to the rows of an expert, as powers of two; the largest ones last."""
+    """Tiles up to the rows of an expert, the largest ones last.
+
+    Powers of two, and parts of what uniform routing gives an expert, spread included:
+    whole chunks, so that few experts need another tile for their last rows.
+    """
     mean = -(-rows // max(experts, 1))
     found = [LEAST_ROWS]
     while found[-1] < min(mean, MOST_ROWS):
         found.append(found[-1] * 2)
-    return found
+    if experts > 1 and mean > CHUNK_ROWS:
+        most = mean + _SPREAD * sqrt(mean)
+        parts = (ceil(most / (n * CHUNK_ROWS)) * CHUNK_ROWS for n in range(1, 5))
+        found += [tile for tile in parts if tile <= min(2 * mean, MOST_ROWS)]
+    return sorted(set(found))
 
 
 def chunk_rows(tile_rows: int) -> int:
@@ -155,10 +168,14 @@ def candidates(work: Work) -> Iterator[Blocks]:
 
 
 def can_fetch(work: Work, first: int, second: int) -> bool:
-    """Whether the kernel can fetch rows itself: whole ones, in whole lanes of words."""
+    """Whether the kernel can fetch rows itself, in whole lanes of words.
+
+    Where rows are what is added up, whole ones: else each block would fetch them anew.
+    """
     width, cut = (work.second, second) if work.token_side else (work.first, first)
-    words = width * work.operand_bytes // 4
-    return work.tokens > 0 and width == cut and words % LANES == 0
+    words = [size * work.operand_bytes // 4 for size in (width, cut)]
+    whole = work.kind == "sums" or width == cut
+    return work.tokens > 0 and whole and all(w % LANES == 0 for w in words)
 
 
 def value_bytes(work: Work, chunk: int, blocks: Blocks) -> int:
@@ -173,19 +190,37 @@ def value_bytes(work: Work, chunk: int, blocks: Blocks) -> int:
     return values
 
 
+def least_bytes(work: Work, tile: int, blocks: Blocks) -> int:
+    """VMEM that a kernel takes at the least: matrices or sums, and windows of rows."""
+    area = blocks.first * blocks.second
+    if work.kind == "sums":
+        rows = work.inner * blocks.first + work.columns * blocks.second
+        return area * (4 + work.results) + _BUFFERS * tile * rows
+    rows = work.inner * blocks.first + (work.columns + work.results) * blocks.second
+    held = work.products * work.matrix_bytes * area
+    return _BUFFERS * (held + tile * rows)
+
+
 def blocks_in(work: Work, blocks: Blocks) -> tuple[int, int]:
     """How many blocks the two widths are cut in."""
     return -(-work.first // blocks.first), -(-work.second // blocks.second)
 
 
 def tiles_of(work: Work, tile: int) -> int:
-    """Tiles that have rows, on average: an expert's last one is half full."""
-    least = min(work.experts, work.rows)
-    return max(-(-work.rows // tile) + work.experts // 2, least)
+    """Tiles that have rows, on average over uniform routings."""
+    return round(expected_tiles(work.rows, work.experts, tile))
+
+
+def gathered_bytes(work: Work, tile: int, blocks: Blocks) -> int:
+    """Bytes of the gather of tokens' rows before a kernel that does not fetch them."""
+    width = work.second if work.token_side else work.first
+    return (
+        0 if blocks.fetches else 2 * tiles_of(work, tile) * tile * width * work.tokens
+    )
 
 
 def hbm_bytes(work: Work, tile: int, blocks: Blocks) -> int:
-    """Bytes that a kernel reads and writes, with the gather that goes before it.
+    """Bytes that a kernel reads and writes.
 
     Blocks of rows move whole tiles; rows that the kernel fetches itself come alone.
     """
@@ -193,20 +228,19 @@ def hbm_bytes(work: Work, tile: int, blocks: Blocks) -> int:
     tiles = tiles_of(work, tile)
     moved = tiles * tile
     width = work.second if work.token_side else work.first
-    gather = 0 if blocks.fetches else 2 * moved * width * work.tokens
     fetched = work.rows + work.experts * LEAST_ROWS // 2 if blocks.fetches else moved
     if work.kind == "sums":
         left, right = work.inner * work.first, work.columns * work.second
         token = work.tokens * width * (firsts if work.token_side else seconds)
         read = moved * (left * seconds + right * firsts) + fetched * token
         result = work.experts * work.first * work.second * work.results
-        return gather + read + result
+        return read + result
     read = seconds * work.first * (fetched * work.tokens + moved * work.inner)
     once = moved * (work.columns + work.results) * work.second
     experts = min(work.experts, work.rows)
     once += work.biases * experts * work.second
     matrix = work.products * work.matrix_bytes * work.first * work.second
-    return gather + read + once + matrix * (experts if firsts == 1 else tiles)
+    return read + once + matrix * (experts if firsts == 1 else tiles)
 
 
 def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
@@ -221,10 +255,19 @@ def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
     needed = 2 * padded * done * work.products * passes
     steps = tiles_of(work, tile) * firsts * seconds
     times = needed / flops, hbm_bytes(work, tile, blocks) / bandwidth
-    busy = (max(times) + EXPOSED * min(times)) / device_share(chip)
+    busy = max(times) + EXPOSED * min(times)
+    busy += gathered_bytes(work, tile, blocks) / bandwidth  # by an op of its own
+    busy /= device_share(chip)
     if work.narrow and chip.name in SLOW:
         busy += widened(work, tile, blocks) / SLOW[chip.name]
-    return busy + steps * STEP_SECONDS / cores(chip)
+    copied = work.rows * (firsts * seconds if blocks.fetches else work.tokens > 0)
+    alone = steps * STEP_SECONDS + copied * COPY_CYCLES / clock_of(chip)
+    return busy + alone / cores(chip)
+
+
+def clock_of(chip: Chip) -> float:
+    assert chip.clock.value is not None
+    return chip.clock.value
 
 
 def widened(work: Work, tile: int, blocks: Blocks) -> int:

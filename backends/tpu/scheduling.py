@@ -5,8 +5,8 @@ tile can be given to the pass `schedule` again.
 """
 
 from collections.abc import Mapping
-from math import isinf
-from typing import Any
+from math import inf
+from typing import Any, NamedTuple
 
 from backends.chips import CHIPS, Chip
 from backends.schedule_choices import Choices, chosen_fields, unused_choices
@@ -21,13 +21,18 @@ from backends.tpu.kernel_ops import (
 from backends.tpu.legality import fits, verify_schedules, vmem_of
 from backends.tpu.router_schedule import schedule_routers
 from backends.tpu.schedule import (
+    CHUNK_ROWS,
     Work,
     chunk_rows,
     combined_tokens,
+    gathered_bytes,
+    hbm_bytes,
+    least_bytes,
     ranked,
     seconds,
     tile_choices,
     value_bytes,
+    vmem_limit,
 )
 from backends.tpu.storage import BYTES, stored_dtype
 from backends.tpu.work import work_of
@@ -37,7 +42,15 @@ from ir.op import attributes_of, operand_types
 
 Pins = dict[str, Any]
 
-_PREFERRED = 3  # tiles that are tried: an expert's rows, half and a quarter of them
+NEARLY = 1.03  # times that our model cannot tell apart; traffic decides among them
+
+
+class Planned(NamedTuple):
+    """A schedule of a kernel, its modelled time and the bytes that it moves."""
+
+    seconds: float
+    moved: int
+    schedule: dict[str, Any]
 
 
 def schedule_module(module: mlir.Module, chip: str, choices: Choices) -> None:
@@ -95,38 +108,36 @@ def _schedule_grouped(
     told = attributes_of(kernels[0].op)
     shared = {f: v for own in pins.values() for f, v in own.items() if f in TILES}
     works = [_work_of(kernel) for kernel in kernels]
-    preferred, smaller = _tiles(told["rows"], told["experts"], shared)
 
-    def plan(base: Pins) -> list[tuple[float, dict[str, Any]]]:
+    def plan(base: Pins) -> list[Planned]:
         return [
             _completed(kernel, work, base, pins[kernel.name], chip)
             for kernel, work in zip(kernels, works, strict=True)
         ]
 
-    best = min(map(plan, preferred), key=_time)
-    if isinf(_time(best)) and smaller:
-        best = min(best, *map(plan, smaller), key=_time)
-    for kernel, (_, schedule) in zip(kernels, best, strict=True):
-        kernel.put(schedule)
+    plans = [plan(base) for base in _tiles(told["rows"], told["experts"], shared)]
+    fastest = min(map(_time, plans))
+    near = [found for found in plans if _time(found) <= fastest * NEARLY]
+    best = min(near, key=lambda found: sum(one.moved for one in found))
+    for kernel, one in zip(kernels, best, strict=True):
+        kernel.put(one.schedule)
 
 
-def _time(plan: list[tuple[float, dict[str, Any]]]) -> float:
-    return sum(time for time, _ in plan)
+def _time(plan: list[Planned]) -> float:
+    return sum(one.seconds for one in plan)
 
 
-def _tiles(
-    rows: int, experts: int, shared: Pins
-) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
-    """Tiles worth trying, with their chunks, and those for where none of them fits."""
+def _tiles(rows: int, experts: int, shared: Pins) -> list[dict[str, int]]:
+    """Tiles worth trying, with their chunks: of fewer rows than a chunk if all are."""
     if "tile_rows" in shared:
         tiles = [shared["tile_rows"]]
     else:
         chunk = shared.get("chunk_rows", 1)
         every = tile_choices(rows, experts)
-        tiles = [t for t in every if type(chunk) is int and t % max(chunk, 1) == 0]
+        large = [t for t in every if t >= min(CHUNK_ROWS, every[-1])]
+        tiles = [t for t in large if type(chunk) is int and t % max(chunk, 1) == 0]
         tiles = tiles or [chunk]
-    found = [{"tile_rows": t, "chunk_rows": chunk_rows(t)} | shared for t in tiles]
-    return found[-_PREFERRED:], found[:-_PREFERRED]
+    return [{"tile_rows": t, "chunk_rows": chunk_rows(t)} | shared for t in tiles]
 
 
 def _work_of(kernel: KernelOp) -> Work | None:
@@ -138,27 +149,39 @@ def _work_of(kernel: KernelOp) -> Work | None:
 
 def _completed(
     kernel: KernelOp, work: Work | None, base: Pins, pins: Pins, chip: Chip
-) -> tuple[float, dict[str, Any]]:
-    """The fastest schedule that fits and agrees with the pins, and its time.
+) -> Planned:
+    """Of nearly the fastest schedules that fit and agree with the pins, the one that
+    moves least.
 
     Where none does, one that the verifier will refuse, with an endless time.
     """
     if work is None:
-        return 0.0, {**base, **pins}
+        return Planned(0.0, 0, {**base, **pins})
     tile = base["tile_rows"]
-    options = [(b, b.fields(work.kind)) for b in ranked(work, tile, chip)]
+    room = vmem_limit(chip)
+    every = ranked(work, tile, chip)
+    small = [blocks for blocks in every if least_bytes(work, tile, blocks) <= room]
+    options = [(b, b.fields(work.kind)) for b in small or every]
     agreeing = [
         (blocks, fields)
         for blocks, fields in options
         if all(pins.get(name, value) == value for name, value in fields.items())
     ]
+    found: list[Planned] = []
     for blocks, fields in agreeing:
+        time = seconds(work, tile, blocks, chip)
+        if found and time > found[0].seconds * NEARLY:
+            break
         schedule = {**base, **fields, **pins}
         values = value_bytes(work, base["chunk_rows"], blocks)
         if fits(kernel, schedule, chip, values):
-            return seconds(work, tile, blocks, chip), schedule
+            moved = hbm_bytes(work, tile, blocks) + gathered_bytes(work, tile, blocks)
+            found.append(Planned(time, moved, schedule))
+    if found:
+        return min(found, key=lambda plan: plan.moved)
     left = [{**base, **fields, **pins} for _, fields in agreeing or options]
-    return float("inf"), min(left, key=lambda other: vmem_of(kernel, other, chip))
+    least = min(left, key=lambda other: vmem_of(kernel, other, chip))
+    return Planned(inf, 0, least)
 
 
 def _step_tokens(kernel: KernelOp, chip: Chip) -> int:

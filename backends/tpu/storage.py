@@ -64,15 +64,14 @@ def is_combined(value: Value) -> bool:
     return bool(users) and all(name == "kernel.combine" for name in users)
 
 
-def words_block(value: Value, compute: str) -> int:
-    """The block of columns that rows are packed in as words; 0 for rows as they are.
+def leaves_as_words(value: Value, compute: str) -> bool:
+    """Whether the kernel that makes rows packs them as words.
 
     They are packed where the kernel that combines them fetches them as such.
     """
     users = [mlir.user(use) for use in value.uses]
     by_kernel = all("schedule" in mlir.attributes(user) for user in users)
-    block = block_of(value)
-    return block if by_kernel and can_pack(value, compute, block) else 0
+    return by_kernel and can_pack(value, compute, block_of(value))
 
 
 def block_of(value: Value) -> int:
@@ -88,8 +87,7 @@ def block_of(value: Value) -> int:
 def can_pack(value: Value, compute: str, block: int) -> bool:
     """Whether rows made in blocks of columns can be packed as words.
 
-    Rows of bfloat16 can that only a combine reads, if halves of a block are whole
-    lanes.
+    Rows of bfloat16 can that only a combine reads, if a block is whole groups of words.
     """
     kind = from_mlir(value.type)
     if block == 0 or kind.shape[-1] % block:

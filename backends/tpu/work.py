@@ -42,7 +42,8 @@ def work_of(op: mlir.OpView, piece: Piece, compute: str) -> Work:
     inner = piece.wide(piece.read_by(piece.lefts))
     columns = piece.wide(piece.read_by(piece.results))
     biases = rows_operands(piece, fetches=False).biases
-    made = [stored_dtype(kind, compute) for kind in result_types(op)]
+    wide = [kind for kind in result_types(op) if kind.shape[-1] > 1]
+    made = [stored_dtype(kind, compute) for kind in wide]
     return Work(
         "rows",
         told["rows"],

@@ -27,14 +27,12 @@ def combine_rows(
     row_space: jax.Array,
     plan: RowPlan,
     dtype: Any,
-    block: int,
     gates: jax.Array | None = None,
 ) -> jax.Array:
     """[T, D] of `dtype`: the sum over k of `gates[t, k]` (or 1) times a choice's row.
 
     Dropped choices contribute nothing, whatever their gate. Sums in float32, in the
-    order of k. A row space of uint32 is words of bfloat16, packed in blocks of `block`
-    columns.
+    order of k. A row space of uint32 is words of bfloat16.
     """
     tokens = plan.kept.shape[0]
     held = row_space.shape[1]
@@ -58,7 +56,7 @@ def combine_rows(
         total = jnp.zeros(out.shape, jnp.float32)
         for k in range(CHOICES):
             found = buffers[slot, pl.ds(k * COMBINED_TOKENS, COMBINED_TOKENS), :]
-            values = in_columns(found, block)
+            values = unpack(found) if found.dtype == jnp.uint32 else found
             for scale in scales:
                 values = values * to_column(scale[0, k : k + 1, :])
             total += jnp.where(to_column(kept[0, k : k + 1, :]) > 0, values, 0)
@@ -115,12 +113,3 @@ def by_choice(table: jax.Array, steps: int) -> jax.Array:
     missing = steps * COMBINED_TOKENS - table.shape[0]
     padded = jnp.pad(table, ((0, missing), (0, 0)))
     return padded.reshape(steps, COMBINED_TOKENS, CHOICES).swapaxes(1, 2)
-
-
-def in_columns(found: jax.Array, block: int) -> jax.Array:
-    """float32 rows from rows as they were fetched."""
-    if found.dtype != jnp.uint32:
-        return found
-    half = block // 2
-    parts = [unpack(found[:, i : i + half]) for i in range(0, found.shape[1], half)]
-    return jnp.concatenate(parts, axis=1)

@@ -2,7 +2,8 @@
 
 The grid is (blocks of A, blocks of B, tiles of rows). An expert's tiles follow one
 another, so its sum stays on the chip until it is whole. An expert without rows has one
-empty tile, and gets zeros.
+empty tile, and gets zeros. A sum leaves as a copy of its own while the next expert's is
+being made: one buffer more than the sum, where a window would be held twice.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from backends.tpu.kernels.rows import (
     precision,
     read,
 )
-from backends.tpu.kernels.words import from_words
+from backends.tpu.kernels.words import GROUP_WORDS, from_words
 
 Arrays = tuple[jax.Array, ...]
 # (blocks of rows, numbers per row) -> one operand [rows, width of a block].
@@ -61,10 +62,19 @@ def grouped_sums(
     """[E, A, B] of `dtype`: sums over each expert's rows of left^T right, in float32.
 
     `widths` are A and B, and `blocks` the sizes that they are cut in; a last block may
-    hold more. The width of a side with tokens is not cut.
+    hold more, unless that side has tokens.
     """
     fetching = len(summed.left_tokens) + len(summed.right_tokens)
-    counts = (*(min(fetching, 1),) * 2, *map(len, summed), 1, 1, *(fetching,) * 2)
+    whole = all(w % b == 0 for w, b in zip(widths, blocks, strict=True))
+    leaving = 2 if whole else 0
+    counts = (
+        *(min(fetching, 1),) * 2,
+        *map(len, summed),
+        1,
+        1,
+        *(fetching,) * 2,
+        leaving,
+    )
 
     def kernel(
         expert: Any, tile: Any, filled: Any, tiles: Any, *flat_refs: Any
@@ -72,10 +82,14 @@ def grouped_sums(
         del tile
         first, following, *refs = grouped_refs(flat_refs, counts)
         left_tokens, left_refs, right_tokens, right_refs, number_refs = refs[:5]
-        (out,), (total,), buffers, arrived = refs[5:]
-        m = pl.program_id(2)
+        (out,), (total,), buffers, arrived, leave = refs[5:]
+        place, m = (pl.program_id(0), pl.program_id(1)), pl.program_id(2)
         later = jnp.minimum(m + 1, tiles[0] - 1)
-        sources = (*left_tokens, *right_tokens)
+        sources = [
+            part_of(source, place[side], blocks[side], widths[side])
+            for side, tokens in enumerate((left_tokens, right_tokens))
+            for source in tokens
+        ]
         copied = [
             (
                 buffer,
@@ -120,7 +134,17 @@ def grouped_sums(
 
         @pl.when((m == tiles[0] - 1) | (expert[m] != expert[m + 1]))
         def _() -> None:
-            out[0] = total[...].astype(out.dtype)
+            if not whole:
+                out[0] = total[...].astype(out.dtype)
+                return
+            start = place[0] * blocks[0], place[1] * blocks[1]
+            send(total, out.at[expert[m]], start, leave, expert[m] == 0)
+
+        if whole:
+            result, left_chip = leave
+            pl.when(m == tiles[0] - 1)(
+                lambda: pltpu.make_async_copy(result, result, left_chip).wait()
+            )
 
     operands = sum_operands(plan, summed)
     made: jax.Array = pl.pallas_call(
@@ -133,16 +157,14 @@ def grouped_sums(
                 plan.all_tiles[0],
             ),
             in_specs=sum_blocks(summed, blocks),
-            out_specs=pl.BlockSpec(
-                (1, *blocks), lambda i, j, m, e, t, f, n: (e[m], i, j)
-            ),
+            out_specs=pl.BlockSpec(memory_space=pl.ANY)
+            if whole
+            else pl.BlockSpec((1, *blocks), lambda i, j, m, e, t, f, n: (e[m], i, j)),
             scratch_shapes=[
                 pltpu.VMEM(blocks, jnp.float32),
-                *(
-                    pltpu.VMEM((2, TILE_ROWS, t.shape[1]), t.dtype)
-                    for t in (*summed.left_tokens, *summed.right_tokens)
-                ),
+                *token_buffers(summed, widths, blocks),
                 *(pltpu.SemaphoreType.DMA((2,)) for _ in range(fetching)),
+                *((pltpu.VMEM(blocks, dtype), pltpu.SemaphoreType.DMA)[:leaving]),
             ],
         ),
         out_shape=result_type((EXPERTS, *widths), dtype, *operands),
@@ -161,6 +183,41 @@ def grouped_sums(
         *operands,
     )
     return made
+
+
+def part_of(source: Any, number: jax.Array, block: int, width: int) -> Any:
+    """The words of a block of columns."""
+    if block == width:
+        return source
+    held = source.shape[1] * block // width
+    return source.at[:, pl.ds(pl.multiple_of(number * held, GROUP_WORDS), held)]
+
+
+def send(
+    total: Any,
+    out: Any,
+    start: tuple[jax.Array, jax.Array],
+    leave: tuple[Any, Any],
+    first: jax.Array,
+) -> None:
+    """Start copying a sum to `out` [A, B] at `start`, once the last one has left."""
+    result, left_chip = leave
+    pl.when(~first)(lambda: pltpu.make_async_copy(result, result, left_chip).wait())
+    result[...] = total[...].astype(result.dtype)
+    rows, columns = (pl.ds(s, n) for s, n in zip(start, result.shape, strict=True))
+    pltpu.make_async_copy(result, out.at[rows, columns], left_chip).start()
+
+
+def token_buffers(
+    summed: Summed, widths: tuple[int, int], blocks: tuple[int, int]
+) -> list[Any]:
+    """Buffers of fetched rows: those of two tiles, a block of columns of each."""
+    sides = (summed.left_tokens, summed.right_tokens)
+    return [
+        pltpu.VMEM((2, TILE_ROWS, t.shape[1] * block // width), t.dtype)
+        for side, block, width in zip(sides, blocks, widths, strict=True)
+        for t in side
+    ]
 
 
 def sum_blocks(summed: Summed, blocks: tuple[int, int]) -> list[pl.BlockSpec]:

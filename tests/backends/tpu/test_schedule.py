@@ -3,19 +3,24 @@
 import pytest
 
 from backends.chips import CHIPS
+from backends.tpu.routed_rows import expected_tiles
 from backends.tpu.schedule import (
+    CHUNK_ROWS,
     LANES,
     LEAST_ROWS,
     MOST_ROWS,
+    Blocks,
     Work,
     candidates,
     chunk_rows,
     cuts,
+    gathered_bytes,
     hbm_bytes,
     ragged_cuts,
     ranked,
     seconds,
     tile_choices,
+    tiles_of,
 )
 
 WIDTHS = [1, 24, 127, 128, 129, 768, 2048, 7168, 14336, 32768]
@@ -47,7 +52,7 @@ def test_tiles_are_whole_chunks_and_no_larger_than_an_experts_rows(rows, experts
     for tile in tile_choices(rows, experts):
         assert LEAST_ROWS <= tile <= MOST_ROWS
         assert tile % chunk_rows(tile) == 0
-        assert tile == LEAST_ROWS or tile // 2 < rows / experts
+        assert tile == LEAST_ROWS or tile // 2 < rows / experts + CHUNK_ROWS
 
 
 @pytest.mark.parametrize("chip", TPUS, ids=lambda chip: chip.name)
@@ -77,9 +82,30 @@ def test_bytes_of_a_kernel_that_fetches_its_rows():
     """Rows come alone, results leave in whole tiles, matrices are read once."""
     blocks = next(b for b in candidates(QWEN) if b.fetches)
     rows, matrices = 65536 + 128 * 8, 128 * 2 * 2048 * 768 * 2
-    places = 65536 + 128 * 128  # half a tile of padding an expert
+    tiles = 318  # of 512 rows or so an expert: the third one for half of them
+    places = tiles * 256
     expected = rows * 2048 * 2 + matrices + places * 768 * 2
     assert hbm_bytes(QWEN, 256, blocks) == expected
     before = blocks._replace(fetches=False)
-    expected += (places - rows) * 2048 * 2 + 2 * places * 2048 * 2
+    expected += (places - rows) * 2048 * 2
     assert hbm_bytes(QWEN, 256, before) == expected
+    assert gathered_bytes(QWEN, 256, before) == 2 * places * 2048 * 2
+    assert gathered_bytes(QWEN, 256, blocks) == 0
+
+
+def test_rows_of_sums_are_fetched_in_blocks_of_whole_words():
+    """Each block of the other side fetches every row once, whatever its blocks."""
+    fetching = [blocks for blocks in candidates(GRADIENT) if blocks.fetches]
+    assert {blocks.second for blocks in fetching} == {2048, 1024, 512, 256}
+    whole, cut = (
+        hbm_bytes(GRADIENT, 256, Blocks(768, second, True)) for second in (2048, 1024)
+    )
+    rows = tiles_of(GRADIENT, 256) * 256 * 768 * 2
+    assert cut == whole + rows
+
+
+def test_the_tiles_of_an_expert_have_room_for_the_spread_of_its_rows():
+    """2048 rows and 90 more or less: two tiles of 1152, not two or three of 1024."""
+    assert 1152 in tile_choices(16384, 8)
+    assert round(expected_tiles(16384, 8, 1152)) == 16
+    assert round(expected_tiles(16384, 8, 1024)) == 20
