@@ -28,6 +28,20 @@ def read_choice(text: str) -> tuple[str, int | bool]:
     return name, int(value)
 
 
+def require_choices(choices: Any) -> Choices:
+    """The choices, if they are a mapping of names to numbers; or `BadArgument`."""
+    if isinstance(choices, Mapping) and all(
+        isinstance(name, str) and isinstance(value, int)
+        for name, value in choices.items()
+    ):
+        return choices
+    reason = (
+        "schedule takes fields by name, such as {'grouped_rows.tile_rows': 256}, with "
+        f"whole numbers or booleans, and got {choices!r}"
+    )
+    raise BadArgument(reason=reason)
+
+
 def read_choices(text: str) -> dict[str, int | bool]:
     """Choices that are separated by semicolons, as a pass' option holds them."""
     return dict(read_choice(item) for item in text.split(";") if item)

@@ -12,7 +12,12 @@ from typing import Any
 
 import jax
 
-from backends.schedule_choices import NO_CHOICES, Choices, write_choices
+from backends.schedule_choices import (
+    NO_CHOICES,
+    Choices,
+    require_choices,
+    write_choices,
+)
 from backends.targets import Target, find_target
 from ir import mlir
 from ir.pipeline import PASSES, make_pass, run_passes
@@ -58,8 +63,9 @@ def compile(
     from the target's model. `weights` "int8" or "fp8" stores matrices in one byte an
     element, for inference: see `Op.quantise`; the op has no gradient then. Raises a
     `LayerError` at the user's line, `UnknownTarget`, `UnsupportedByTarget`,
-    `UnknownScheduleField`, `CacheUnusable`.
+    `UnknownScheduleField`, `BadArgument`, `CacheUnusable`.
     """
+    schedule = require_choices(schedule or {})
     chosen = find_target(target)
     chosen.require_weights(weights)
     stages: dict[str, str] = {}
@@ -74,7 +80,7 @@ def compile(
         module = trace(layer, dtype, **sizes)
     verify(module, "after trace")
     see("trace", module)
-    module = lower(module, chosen, see, schedule or {}, weights)
+    module = lower(module, chosen, see, schedule, weights)
     source = chosen.emit(module, interpret)
     folder = None if cache is None else Path(cache)
     path = store(source, mlir.string(module.operation, "sym_name"), folder)

@@ -237,6 +237,8 @@ def assign(
     Priority "choice": every first choice before any second; "token": in token order.
     """
     known = known_routing(choice, "assign", None)
+    # More places than there are choices are as good as that many.
+    capacity = min(require_whole("assign", "capacity", capacity), choice.size)
     kept = apply(
         "moe.assign",
         choice,

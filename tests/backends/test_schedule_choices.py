@@ -6,6 +6,7 @@ from backends.schedule_choices import (
     chosen_fields,
     read_choice,
     read_choices,
+    require_choices,
     unused_choices,
     write_choices,
 )
@@ -59,3 +60,9 @@ def test_the_choice_with_more_parts_counts():
         "forward.tile_rows": 3,
     }
     assert chosen_fields(KERNEL, FIELDS, choices) == {"tile_rows": 1}
+
+
+@pytest.mark.parametrize("wrong", [[1], {"tile_rows": "64"}, {3: 64}])
+def test_what_holds_no_choices(wrong):
+    with pytest.raises(BadArgument, match="schedule takes fields by name"):
+        require_choices(wrong)

@@ -328,3 +328,11 @@ def test_rows_are_bounded_by_what_can_be_kept(ops):
     assert "\nROWS = 96  #" in ops["expert_choice"].source
     # Two choices of 48 tokens, below 8 experts of 12 places: no bound but T * K.
     assert "\nROWS = 96  #" in ops["glam"].source
+
+
+def test_more_places_than_choices_drop_nothing(tmp_path):
+    sizes = small("glam") | {"capacity_factor": 1e12}
+    op = moegen.compile(find_layer("glam"), "cpu", cache=tmp_path, **sizes)
+    params, inputs = arguments(op)
+    _, aux = op(params, inputs["x"])
+    assert int(aux["metrics"]["dropped"]) == 0
