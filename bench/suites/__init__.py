@@ -12,6 +12,7 @@ SUITES = (
     "ragged",
     "einsum",
     "gated",
+    "tiles",
     "skew",
     "decode",
     "scaling",

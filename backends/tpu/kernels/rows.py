@@ -210,7 +210,7 @@ def tile_of(core: jax.Array, m: jax.Array, told: Any) -> jax.Array:
 
 def block_product(left: jax.Array, weight: jax.Array, turned: bool) -> jax.Array:
     """float32 [rows, columns]: a block of rows by a block of weights."""
-    dtype = weight.dtype
+    dtype: Any = weight.dtype
     if NARROW:
         dtype = COMPUTE_DTYPE
     if NARROW == "by chunk":
