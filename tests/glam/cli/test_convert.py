@@ -3,6 +3,7 @@
 import inspect
 import json
 import resource
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -85,24 +86,33 @@ def test_what_stands_there_is_kept(model, tmp_path, capsys):
     assert load(model)[0] == small_model.CONFIG
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """No file may grow beyond 1,000 bytes: the system's answer to a full disk."""
+    """No file may grow beyond 1,000 bytes: the system's answer to a full disk.
+
+    Only while the command runs: pytest's own output may go to a file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_nothing(model, tmp_path, capsys, full_disk):
-    assert main(["convert", str(model), "--out", str(tmp_path / "out")]) == 2
+def test_a_full_disk_leaves_nothing(model, tmp_path, capsys):
+    with full_disk():
+        code = main(["convert", str(model), "--out", str(tmp_path / "out")])
+    assert code == 2
     err = capsys.readouterr().err
     assert "out does not fit: File too large" in err
     assert "nothing was left behind: make room" in err
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model"]
     # The model that stands there survives what would have replaced it.
     asked = ["convert", str(model), "--out", str(model), "--overwrite"]
-    assert main([*asked, "--dtype", "bfloat16"]) == 2
+    with full_disk():
+        code = main([*asked, "--dtype", "bfloat16"])
+    assert code == 2
     assert load(model)[0] == small_model.CONFIG
 
 

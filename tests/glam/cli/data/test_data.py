@@ -238,12 +238,11 @@ def test_a_bare_command_shows_its_help(capsys):
 
 def run_child(folder, line, limit=None):
     """Start the command in a process of its own, files limited to `limit` bytes."""
-    program = "import sys; from glam.cli import main; sys.exit(main())"
+    # A suite that runs in the background ignores interrupts, and so would the child.
+    program = "import signal as s; s.signal(s.SIGINT, s.default_int_handler);"
     if limit:
-        program = (
-            f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (({limit},) * 2));"
-        )
-        program += "import sys; from glam.cli import main; sys.exit(main())"
+        program += f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({limit},) * 2);"
+    program += "import sys; from glam.cli import main; sys.exit(main())"
     root = os.path.dirname(os.path.dirname(sys.modules["glam"].__file__))
     return subprocess.Popen(
         [sys.executable, "-c", program, *line.split()],
