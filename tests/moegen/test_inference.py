@@ -145,7 +145,7 @@ def test_float_parameters_are_refused_with_the_way_to_convert_them(op, floats):
     text = refusal(errors.InputMismatch, op, op.quantise(floats) | floats, X)
     holds(text, ["'wi'", "must be i8[4,8,8], and is f32[4,8,8]", "op.quantise"])
     text = refusal(errors.MissingInput, op, {"router": floats["router"]}, X)
-    holds(text, ["needs the input 'wi' (i8[4,8,8])", "op.quantise(params)"])
+    holds(text, ["needs the parameter 'wi' (i8[4,8,8])", "op.quantise(params)"])
 
 
 def test_quantise_checks_what_it_is_given(op, floats, cache):
