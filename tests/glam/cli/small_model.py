@@ -1,23 +1,15 @@
 """A byte model that XLA compiles in a moment, as `glam convert` writes it."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from glam.data.tokenizer import ByteTokenizer
 from glam.interchange import save
-from glam.model import Config
+from tests.glam.generate import tiny
 from tests.glam.model import small
 
-CONFIG = Config(
-    layers=1,
-    model=8,
-    hidden=8,
-    heads=1,
-    head=8,
-    vocabulary=259,
-    sequence=32,
-    activation_dtype="float32",
-)
+CONFIG = replace(tiny.CONFIG, vocabulary=ByteTokenizer.vocabulary, sequence=32)
 
 
 @cache
