@@ -229,8 +229,16 @@ class KernelTooLarge(LayerError):
 
 class OutsideLayer(LayerError):
     sentence = (
-        "moegen.lang.{op} was called outside a layer that is being compiled: call it "
-        "inside the layer function and hand that function to moegen.compile"
+        "moegen.lang.{op} was called outside a layer that is being compiled: hand the "
+        "layer function to moegen.compile, and call (or jit) the op that it returns"
+    )
+
+
+class InsideTransform(LayerError):
+    sentence = (
+        "moegen.lang.{op} was called in a function that JAX traces apart from the "
+        "layer '{layer}' (by jax.jit, jax.vmap, jax.checkpoint, jax.lax.scan ...): "
+        "call it in the layer itself, which is compiled as a whole and needs no jax.jit"
     )
 
 
@@ -308,10 +316,11 @@ class ExpertOutOfRange(MoegenError):
     )
 
 
-class SecondDerivative(MoegenError):
+class ForwardMode(MoegenError):
     sentence = (
-        "the gradient of the layer '{layer}' cannot be differentiated again: moegen "
-        "derives first derivatives only"
+        "the layer '{layer}' cannot be differentiated in forward mode (jax.jvp, "
+        "jax.linearize, jax.jacfwd): moegen derives gradients in reverse mode only; "
+        "use jax.grad, jax.vjp or jax.jacrev"
     )
 
 
@@ -329,7 +338,7 @@ class NoGradient(MoegenError):
 class CacheUnusable(MoegenError):
     sentence = (
         "the module cache {path} cannot be used: {reason}; name another folder with "
-        "{flag}"
+        "cache=... (on the command line {flag})"
     )
 
 

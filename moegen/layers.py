@@ -3,7 +3,8 @@
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ir.errors import (
@@ -30,7 +31,7 @@ SHIPPED: Mapping[str, str] = {
 
 
 def find_layer(name: str) -> Layer:
-    """The layer that `name` means.
+    """The layer that `name` means; a file may import modules that lie beside it.
 
     Raises `LayerNotFound` with the nearest name, `BadArgument` for a file without its
     function, `UnreadableLayerFile` for one that is missing or is not Python,
@@ -74,7 +75,8 @@ def _from_file(path: Path, function: str) -> Layer:
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(spec.name, module)
     try:
-        spec.loader.exec_module(module)
+        with _beside(path):
+            spec.loader.exec_module(module)
     except MoegenError:
         raise
     except (Exception, SystemExit) as error:
@@ -82,6 +84,23 @@ def _from_file(path: Path, function: str) -> Layer:
         kind, reason = type(error).__name__, str(error)
         raise LayerRaised(where, layer=str(path), kind=kind, reason=reason) from error
     return _function(module.__dict__, path, function)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Imports find what lies beside a layer file, as when Python runs the file.
+
+    Its folder comes first while the file is loaded. Afterwards it comes last, for what
+    the layer imports when it is traced: nobody else's imports may end there.
+    """
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
 
 
 def _function(found: Mapping[str, object], path: Path, function: str) -> Layer:

@@ -19,6 +19,7 @@ from ir.errors import (
     nearest,
 )
 from ir.types import Tensor, from_attribute, from_mlir
+from moegen.forward_mode import reverse_only
 
 if TYPE_CHECKING:
     from moegen.report import KernelRow
@@ -158,11 +159,14 @@ class Op:
         """The output, and {"loss": weighted sum, "losses": ..., "metrics": ...}.
 
         Inputs may be given by position or by name; those with a default may be left
-        out, and a layer that draws random numbers takes `key`. Differentiable once.
-        Raises `MissingInput`, `UnknownInput`, `InputMismatch`, `BadArgument`.
+        out, and a layer that draws random numbers takes `key`. Differentiable once, in
+        reverse mode. Raises `MissingInput`, `UnknownInput`, `InputMismatch`,
+        `BadArgument`, and `ForwardMode` where JAX runs what jax.jvp made of it.
         """
         self._check_params(params)
         arrays = self.bind(inputs, named, key)
+        if self.weights is None:
+            arrays = reverse_only(self.name, params, arrays)
         return cast(tuple[jax.Array, Aux], self.loaded.layer(params, *arrays))
 
     def bind(

@@ -17,7 +17,7 @@ from ir.op import OPS
 from ir.types import Tensor
 from moegen.arguments import require_tensors, require_whole
 from moegen.places import user_place
-from moegen.session import current, dtype_name
+from moegen.session import current, dtype_name, ongoing
 
 # Ops whose IR form takes the choice as its last or second operand, found later.
 ON_ROWS = {
@@ -50,8 +50,8 @@ def _rule(
 
 def _tokens_of(operands: list[Tensor]) -> int:
     """Tokens of the dispatch that made these rows, 0 if none did (an error later)."""
-    shape = operands[0].shape
-    return current("combine").tokens.get(shape[0] if shape else 0, 0)
+    shape, session = operands[0].shape, ongoing()
+    return session.tokens.get(shape[0] if shape else 0, 0) if session else 0
 
 
 def _make(name: str) -> Primitive:

@@ -7,8 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+from jax.extend.core import get_opaque_trace_state
 
-from ir.errors import OutsideLayer, SizeNotPositive, UnknownAxis, Where
+from ir.errors import (
+    InsideTransform,
+    OutsideLayer,
+    SizeNotPositive,
+    UnknownAxis,
+    Where,
+)
 from ir.types import Tensor
 from moegen.places import user_place
 
@@ -47,6 +54,11 @@ class Session:
     tokens: dict[int, int] = field(default_factory=dict)
     labels: dict[int, tuple[Any, str]] = field(default_factory=dict)
     routings: dict[int, tuple[Any, Routing]] = field(default_factory=dict)
+    outermost: Any = None
+
+    def begin(self) -> None:
+        """Note JAX's trace: what it traces within, it may keep and never run again."""
+        self.outermost = get_opaque_trace_state()
 
     def shape(
         self, axes: tuple[str, ...], what: str, where: Where | None
@@ -90,8 +102,19 @@ def tracing(session: Session) -> Iterator[Session]:
 
 
 def current(op: str) -> Session:
-    """The session of the layer being traced; raises `OutsideLayer` if there is none."""
-    session = _CURRENT.get()
+    """The session of the layer being traced.
+
+    Raises `OutsideLayer` if there is none, and `InsideTransform` in a function that JAX
+    traces on its own: it would be told to the session once, however often it is used.
+    """
+    session = ongoing()
     if session is None:
         raise OutsideLayer(user_place(), op=op)
+    if session.outermost != get_opaque_trace_state():
+        raise InsideTransform(user_place(), op=op, layer=session.layer)
     return session
+
+
+def ongoing() -> Session | None:
+    """The session of the layer being traced, from wherever it is asked."""
+    return _CURRENT.get()

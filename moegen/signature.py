@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from ir.errors import (
@@ -36,6 +37,13 @@ class Signature:
     where: Where | None
     inputs: Mapping[str, Input]
     sizes: Mapping[str, Any]
+
+
+def without_jit(layer: Layer) -> Layer:
+    """The function that `jax.jit` was put around: a layer is compiled as a whole."""
+    while isinstance(layer, jax.stages.Wrapped) and hasattr(layer, "__wrapped__"):
+        layer = layer.__wrapped__
+    return layer
 
 
 def layer_name(layer: Layer) -> str:

@@ -30,7 +30,7 @@ from moegen.equations import Converter
 from moegen.jaxprs import live_equations
 from moegen.places import assigned_name, place_of_error, place_of_frames
 from moegen.session import Session, dtype_name, tracing
-from moegen.signature import Layer, Signature, read_signature
+from moegen.signature import Layer, Signature, read_signature, without_jit
 
 FLOATS = ("float32", "bfloat16", "float16")
 # What asks for the values of traced tensors, and what to write instead.
@@ -56,6 +56,7 @@ def trace(layer: Layer, dtype: str = "float32", **sizes: Any) -> mlir.Module:
     Results are the output in `dtype`, the weighted sum of losses, each loss and each
     metric. Raises a `LayerError` at the user's line.
     """
+    layer = without_jit(layer)
     signature = read_signature(layer, sizes)
     session = Session(signature.layer, signature.sizes, _activations(dtype))
     inputs = session.inputs = _inputs(signature, session)
@@ -94,6 +95,7 @@ def _record(
     names: list[str] = []
 
     def run(*arrays: jax.Array) -> list[jax.Array]:
+        session.begin()
         for name, array in zip(inputs, arrays, strict=True):
             axes = zip(signature.inputs[name].axes, array.shape, strict=True)
             sizes = ", ".join(f"{axis}={size}" for axis, size in axes)

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ir.errors import CacheUnusable
 from moegen.cli.program import DONE, NO, Subparsers, add_command, log
 
 
@@ -17,8 +18,6 @@ def register(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--out",
-        "--cache",
-        dest="out",
         metavar="DIR",
         type=Path,
         help="where the emitted module is written (default: ~/.cache/moegen)",
@@ -32,7 +31,11 @@ def run(arguments: argparse.Namespace) -> int:
     story = Story(
         cache=arguments.out, progress=_show if sys.stderr.isatty() else _quiet
     )
-    if tell(story).ok:
+    try:
+        tell(story)
+    except CacheUnusable as error:
+        raise CacheUnusable(**error.facts | {"flag": "--out"}) from None
+    if story.ok:
         return DONE
     wrong = [name for name, error in story.errors.items() if error > 1e-5]
     log(f"moegen: the layer differs from the oracle in {', '.join(wrong)}")

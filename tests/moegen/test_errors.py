@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -113,6 +114,42 @@ def test_outside_a_layer():
     holds(text, ["moegen.lang.param was called outside a layer"])
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jit"])
+def test_a_layer_function_is_not_called_itself(wrap, tmp_path):
+    name, line = written(tmp_path, {'experts")\n': 'experts")  # here\n'})
+    text = refusal(errors.OutsideLayer, wrap(find_layer(name)), jnp.ones((8, 4)))
+    told = ["hand the layer function to moegen.compile", "call (or jit) the op that"]
+    holds(text, [f"layer.py:{line}: moegen.lang.param was called outside", *told])
+
+
+def test_a_layer_in_jit_is_the_layer(tmp_path):
+    name, _ = written(tmp_path, {})
+    layer = find_layer(name)
+    assert str(trace(jax.jit(layer), tokens=16)) == str(trace(layer, tokens=16))
+
+
+APART = {
+    "jax.jit": ("top_k", "jax.jit(lambda s: top_k(s, 2))(scores)"),
+    "jax.checkpoint": ("top_k", "jax.checkpoint(lambda s: top_k(s, 2))(scores)"),
+    "jax.vmap": ("softmax", "jax.vmap(softmax)(scores[None])[0].astype(int)"),
+    "jax.lax.map": ("softmax", "jax.lax.map(softmax, scores[None])[0].astype(int)"),
+}
+
+
+@pytest.mark.parametrize("case", APART)
+def test_the_dsl_in_what_jax_traces_apart(case, tmp_path):
+    op, code = APART[case]
+    name, line = written(tmp_path, {"top_k(scores, 2)": f"{code}  # here"})
+    for _ in range(2):  # JAX keeps what it has traced
+        text = refusal(errors.InsideTransform, lambda: trace(find_layer(name)))
+        holds(
+            text, [f"layer.py:{line}: moegen.lang.{op} was called in a function that"]
+        )
+        holds(
+            text, ["from the layer 'layer' (by jax.jit", "call it in the layer itself"]
+        )
+
+
 def test_what_is_no_function():
     text = refusal(errors.NotALayer, trace, 3)
     holds(text, ["a layer is a function, and this is 3"])
@@ -193,6 +230,32 @@ def test_layer_files(case, tmp_path):
     if content is not None:
         path.write_bytes(content)
     holds(refusal(kind, find_layer, f"{path}:f"), ["odd.py", *parts])
+
+
+def test_a_layer_file_imports_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("beside_at_once", "beside_later"):
+        (tmp_path / f"{name}.py").write_text("from moegen.lang import *\n")
+    # A module of the user's own may be called like one of the library's.
+    (tmp_path / "tabulate.py").write_text("MINE = True\n")
+    monkeypatch.delitem(sys.modules, "tabulate", raising=False)
+    name, _ = written(
+        tmp_path,
+        {
+            "from moegen.lang import *": "from beside_at_once import *",
+            "    router =": "    import beside_later\n    router =",
+        },
+    )
+    assert trace(find_layer(name)) is not None
+    import tabulate
+
+    assert not hasattr(tabulate, "MINE")
+
+
+def test_a_layer_file_that_imports_what_is_not_there(tmp_path):
+    name, line = written(tmp_path, {"import jax\n": "import not_there  # here\n"})
+    text = refusal(errors.LayerRaised, find_layer, name)
+    holds(text, [f"layer.py:{line}: ", "No module named 'not_there'"])
 
 
 def test_a_folder_is_no_layer_file(tmp_path):
@@ -302,7 +365,8 @@ def test_a_cache_folder_that_cannot_be_written(kind, tmp_path):
             pytest.skip("root may write everywhere")
         folder.mkdir(mode=0o500)
     text = refusal(errors.CacheUnusable, cache.store, "x = 1\n", "m", folder)
-    holds(text, [str(folder), "name another folder with --cache"])
+    told = "name another folder with cache=... (on the command line --cache)"
+    holds(text, [str(folder), told])
 
 
 def test_every_error_has_a_sentence_with_its_numbers():
