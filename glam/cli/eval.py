@@ -2,19 +2,21 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glam.cli.model_options import loaded, model_options, provenance
-from ir.errors import BadArgument
+from ir.errors import BadArgument, MoegenError
 from moegen.cli.program import DONE, Subparsers, add_command, log, print_json
 
 if TYPE_CHECKING:
     from glam.evaluate.evaluation import Result
     from glam.evaluate.language import Language
+    from glam.evaluate.task import Task
+    from glam.loading import Loaded
 
 _HEADERS = ("task", "shots", "examples", "metric", "value", "+-", "chance")
 _ALIGN = ("left", "right", "right", "left", "right", "right", "right")
@@ -53,7 +55,10 @@ def register(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate. All task files are read before the model is."""
+    """Evaluate. All task files are read before the model is.
+
+    What is finished is printed also where the rest fails or is interrupted.
+    """
     if not arguments.tasks and not arguments.lm_eval:
         raise BadArgument(
             reason="there is no task: name files with --tasks, such as "
@@ -62,8 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     from glam.evaluate.task import read_task
 
     tasks = [read_task(path) for path in arguments.tasks]
-    from glam.evaluate.evaluation import check_shots, evaluate
-    from glam.evaluate.language import Language
+    from glam.evaluate.evaluation import check_shots
 
     plan = [
         (task, shots)
@@ -75,24 +79,63 @@ def run(arguments: argparse.Namespace) -> int:
     for task, shots in plan:
         check_shots(task, shots)
     model = loaded(arguments)
+    found = _Found([], [])
+    try:
+        _evaluate(arguments, plan, model, found)
+    except (KeyboardInterrupt, MoegenError):
+        if found.results or found.harness:
+            _tell(arguments, model, found, complete=False)
+            log("stopped early: the figures printed are of what was finished")
+        raise
+    _tell(arguments, model, found, complete=True)
+    return DONE
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is finished: of task files, and of lm-eval's tasks."""
+
+    results: "list[Result]"
+    harness: list[dict[str, Any]]
+
+
+def _evaluate(
+    arguments: argparse.Namespace,
+    plan: "Sequence[tuple[Task, int]]",
+    model: "Loaded",
+    found: _Found,
+) -> None:
+    """Add each result to what is found as soon as it is there."""
+    from glam.evaluate.evaluation import evaluate
+    from glam.evaluate.language import Language
+
     with _watched() as watch:
         language = Language(model, arguments.batch, arguments.beams, watch)
-        results = [evaluate(language, *each, arguments.seed) for each in plan]
-    harness = _harness(arguments, language)
-    cut = sum(result.cut for result in results)
+        for task, shots in plan:
+            found.results.append(evaluate(language, task, shots, arguments.seed))
+    if arguments.lm_eval:
+        for shots in _numbers(arguments.shots):
+            found.harness.extend(_harness(arguments, language, shots))
+
+
+def _tell(
+    arguments: argparse.Namespace, model: "Loaded", found: _Found, complete: bool
+) -> None:
+    """Print what is finished; `complete` says whether that is all that was asked."""
+    cut = sum(result.cut for result in found.results)
     if cut:
         log(
             f"{cut} contexts lost their beginning: the model was trained on "
             f"{model.config.sequence} tokens, and they are longer"
         )
     if not arguments.json:
-        _print(results, harness)
-        return DONE
+        _print(found.results, found.harness)
+        return
     told = {"model": provenance(arguments.model, model), "seed": arguments.seed}
-    how = {"beams": arguments.beams, "results": [asdict(one) for one in results]}
-    own = {"lm_eval": harness} if harness else {}
-    print_json(told | how | {"averages": _means(results)} | own)
-    return DONE
+    told |= {"beams": arguments.beams, "complete": complete}
+    told |= {"results": [asdict(one) for one in found.results]}
+    own = {"lm_eval": found.harness} if found.harness else {}
+    print_json(told | {"averages": _means(found.results)} | own)
 
 
 def _numbers(text: str) -> list[int]:
@@ -118,18 +161,14 @@ def _means(results: "list[Result]") -> list[dict[str, Any]]:
     ]
 
 
-def _harness(arguments: argparse.Namespace, language: "Language") -> list[Any]:
-    """The figures of lm-eval's tasks, with each number of shots."""
-    if not arguments.lm_eval:
-        return []
+def _harness(
+    arguments: argparse.Namespace, language: "Language", shots: int
+) -> list[dict[str, Any]]:
+    """The figures of lm-eval's tasks with so many demonstrations."""
     from glam.cli.harness import run_harness
 
-    names, include = arguments.lm_eval, arguments.include
-    return [
-        {"task": name, "shots": shots, **figures}
-        for shots in _numbers(arguments.shots)
-        for name, figures in run_harness(language, names, include, shots).items()
-    ]
+    found = run_harness(language, arguments.lm_eval, arguments.include, shots)
+    return [{"task": name, "shots": shots, **told} for name, told in found.items()]
 
 
 def _print(results: "list[Result]", harness: list[dict[str, Any]]) -> None:

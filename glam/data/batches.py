@@ -133,7 +133,8 @@ def batches(
     to </s>; segment ids count from 1 in each row and 0 is padding (`glam.data.rows`).
 
     `part` is "all", or "train" or "validation": all documents but `fraction` of them,
-    or that fraction, by a hash of the text. A packed store was parted when it was made.
+    or that fraction, by a hash of the text (of a single document, its end). A packed
+    store was parted when it was made.
     With `hosts`, host h gets the rows [h * batch/hosts, (h+1) * batch/hosts) of each
     global batch: all hosts' rows in turn are the batch of a single host.
 

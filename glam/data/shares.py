@@ -1,19 +1,18 @@
 """What a name stands for: stores of tokens with their weights, ready to be read."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from glam.data.document import Document, held_out
+from glam.data.document import Document
 from glam.data.mixture import read_mixture
 from glam.data.packed import is_packed, open_packed
+from glam.data.parts import part_of
 from glam.data.sources import documents
 from glam.data.store import TokenStore, pack
 from glam.data.tokenizer import Tokenizer
 from ir.errors import BadArgument
-
-PARTS = ("all", "train", "validation")
 
 
 @dataclass(frozen=True)
@@ -52,22 +51,6 @@ def shares_of(
     return [Share("documents", 1.0, pack("documents", kept, tokenizer))]
 
 
-def part_of(
-    texts: Iterable[Document], part: str, fraction: float
-) -> Iterator[Document]:
-    """All documents, or those on one side of the split by a hash of the text."""
-    if part not in PARTS:
-        raise BadArgument(reason=f"there is no part '{part}'; use {', '.join(PARTS)}")
-    if not 0 < fraction < 1:
-        raise BadArgument(
-            reason=f"a held-out fraction of {fraction:g} must lie between 0 and 1"
-        )
-    if part == "all":
-        return iter(texts)
-    wanted = part == "validation"
-    return (text for text in texts if held_out(text.text, fraction) == wanted)
-
-
 def _named(name: str, tokenizer: Tokenizer, part: str, fraction: float) -> list[Share]:
     path = Path(name)
     if path.suffix == ".json":
@@ -84,7 +67,7 @@ def _store(name: str, tokenizer: Tokenizer, part: str, fraction: float) -> Token
     path = Path(name)
     if is_packed(path):
         return _checked(open_packed(path), tokenizer, part)
-    return pack(name, part_of(documents(name), part, fraction), tokenizer)
+    return pack(name, part_of(documents(name), part, fraction, name), tokenizer)
 
 
 def _checked(store: TokenStore, tokenizer: Tokenizer, part: str) -> TokenStore:

@@ -5,24 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from glam.model.config import Config
+from glam.model.feed_forward import unservable
 from ir.errors import BadArgument
 
 # Lengths are rounded up to whole steps, so that few shapes are ever compiled.
 STEP = 64
-# Layers in which a token's expert depends on other tokens, later ones included.
-NOT_CAUSAL = ("expert_choice",)
 
 Prompts = Sequence[Sequence[int]]
 
 
 def served(config: Config) -> Config:
     """The configuration that decodes; raises `BadArgument` where none can."""
-    if config.experts is not None and config.layer in NOT_CAUSAL:
-        reason = (
-            f"a model with the layer '{config.layer}' cannot generate or score text: "
-            "there experts choose among all tokens, also those that come later"
-        )
-        raise BadArgument(reason=reason)
+    why = unservable(config)
+    if why:
+        raise BadArgument(reason=why)
     return config.serving()
 
 

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 
 import moegen
 from glam.model.config import Config
+from ir import mlir
 from ir.errors import BadArgument
+from ir.op import attributes_of, operand_types
 from moegen.layers import find_layer
 from moegen.operator import Op
 
@@ -35,6 +37,41 @@ def parameters(config: Config, kind: str) -> Op:
     sizes = _sizes(alone, kind, alone.sequence)
     name = _layer_name(config, kind)
     return _compiled(name, config.target, config.parameter_dtype, None, sizes)
+
+
+@lru_cache(maxsize=64)
+def unservable(config: Config) -> str | None:
+    """Why a model cannot generate or score text, or None if it can.
+
+    It cannot where a token depends on later ones, also when it is served. That is read
+    off the layer's own ops, whatever the layer is called.
+    """
+    why = _looks_ahead(config)
+    if why is None:
+        return None
+    return (
+        f"a model with the layer '{config.layer}' cannot generate or score text: {why}"
+    )
+
+
+def _looks_ahead(config: Config) -> str | None:
+    if config.experts is None:
+        return None
+    traced = mlir.parse(parameters(config, "moe").stages["trace"])
+    for op in mlir.walk(mlir.entry(mlir.functions(traced)["forward"])):
+        if op.operation.name == "moe.expert_choice":
+            return "there experts choose among all tokens, also those that come later"
+        if op.operation.name != "moe.assign":
+            continue
+        told = attributes_of(op)
+        group = operand_types(op)[0].shape[0] // told["groups"]
+        if told["capacity"] < group:
+            return (
+                f"there an expert takes {told['capacity']} of {group} tokens, and "
+                "which those are depends on later ones; give the layer an option "
+                "capacity_factor or dropless, by which serving drops nothing"
+            )
+    return None
 
 
 def apply(

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import jax
 
 from glam.train.adafactor import adafactor
+from glam.train.checkpoint import Checkpoint
 from glam.train.facts import Facts, Speed, told_metrics
 from glam.train.learner import Batch, Learner
 from glam.train.parallel import all_devices, flags, place
@@ -22,6 +23,7 @@ from glam.train.spike import SpikeWatch
 from glam.train.state import State, first_state
 from glam.train.step import Step, train_step
 from glam.train.stop import StopRequest
+from ir.errors import BadArgument
 
 
 class Batches(Protocol):
@@ -80,14 +82,15 @@ class Run:
     def go(self, stop: StopRequest) -> Outcome:
         """Train to the last step, from the newest checkpoint if there is one.
 
-        Raises `BadArgument` for a checkpoint of another model, and for one that cannot
-        be written.
+        Raises `BadArgument` for a checkpoint of another model or of more steps, and for
+        one that cannot be written.
         """
         state = self._start()
-        self.begin()
         last = self.plan.train.steps
         if self.place.step >= last:
+            # What the folder holds made this model: nothing of it is written anew.
             return Outcome("done", self.place.step)
+        self.begin()
         batch = self._next()
         step = self._compiled(state, batch)
         while self.place.step < last:
@@ -119,12 +122,23 @@ class Run:
             self.keeper.forget_after(self.place)
             seed = self.plan.train.seed
             return first_state(self.learner, self.optimizer, seed, self.mesh)
+        self._refuse_fewer(found)
         place, state = self.keeper.load(found, self._like(), self.mesh)
         self._stand_at(place)
         self.batches.set_state(dict(place.data))
         self.keeper.forget_after(place)
         self.screen.say(f"going on after step {place.step} of {found.path}")
         return state
+
+    def _refuse_fewer(self, found: Checkpoint) -> None:
+        """Refuse to go on after more steps than are asked for."""
+        steps = self.plan.train.steps
+        if found.step > steps:
+            raise BadArgument(
+                reason=f"{found.path} is after {found.step:,} steps, and train.steps="
+                f"{steps:,} asks for fewer: raise train.steps to go on, or train in "
+                "another folder (--out)"
+            )
 
     def _like(self) -> Any:
         seed = self.plan.train.seed

@@ -11,7 +11,9 @@ from typing import Any
 import jax
 
 from glam.data.batches import Batches, batches, one_pass
+from glam.data.shares import shares_of
 from glam.data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
+from glam.model.feed_forward import unservable
 from glam.train.checkpoint import Store
 from glam.train.efficiency import FORMULA, Peak, peak_of_devices
 from glam.train.facts import Facts, Speed
@@ -45,6 +47,9 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
     speed = Speed(plan.train.batch * model.sequence, learner.flops, peak)
     with ExitStack() as stack:
         keeper, screen = _keeper(settings, learner, stack)
+        why = unservable(model)
+        if why:
+            screen.say(f"note: {why}")
 
         def begin() -> None:
             if jax.process_index() == 0:
@@ -99,16 +104,13 @@ def _validation(
         return None
     share = train.batch // jax.process_count()
     own = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    source = data.held_out or data.source
+    # Read before the first step: a source that holds out nothing is refused here.
+    shares = shares_of(source, tokenizer, "validation", data.fraction)
 
     def held_out() -> Iterator[Batch]:
-        for batch in one_pass(
-            data.held_out or data.source,
-            tokenizer,
-            train.batch,
-            settings.model.sequence,
-            part="validation",
-            fraction=data.fraction,
-        ):
+        length = settings.model.sequence
+        for batch in one_pass(shares, tokenizer, train.batch, length):
             yield {name: rows[own] for name, rows in batch.items()}
 
     most, parts = train.validation_batches, train.accumulate

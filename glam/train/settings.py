@@ -22,9 +22,9 @@ class DataSettings:
     """[data]: what is read, by the names that `glam.data.batches` takes.
 
     `source` is a name, a path or a mixture; `part` of it is "train" (all documents but
-    the held-out `fraction`) or "all". `held_out` is the source whose held-out part is
-    validated on, by default the same. `tokenizer` is "bytes" or the path of a
-    SentencePiece model.
+    the held-out `fraction`, or all but the end of a single document) or "all".
+    `held_out` is the source whose held-out part is validated on, by default the same.
+    `tokenizer` is "bytes" or the path of a SentencePiece model.
     """
 
     source: str

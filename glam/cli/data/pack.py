@@ -12,7 +12,7 @@ from glam.cli.data.options import (
     table,
 )
 from glam.data.packed import write_packed
-from glam.data.shares import PARTS, part_of
+from glam.data.parts import PARTS, part_of
 from glam.data.tokenizer import load_tokenizer
 from moegen.cli.program import DONE, Subparsers, add_command, log, print_json
 
@@ -37,7 +37,8 @@ def register(subparsers: Subparsers) -> None:
         "--part",
         choices=PARTS,
         default="all",
-        help="pack one side of a split by a hash of the text (default: all)",
+        help="pack one side of a split by a hash of the text; a single document is cut "
+        "(default: all)",
     )
     parser.add_argument(
         "--held-out",
@@ -59,9 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
         "tokenizer": arguments.tokenizer,
         "held_out": None if arguments.part == "all" else arguments.held_out,
     }
+    names = ", ".join(arguments.sources)
     manifest = write_packed(
         arguments.out,
-        part_of(chained(found), arguments.part, arguments.held_out),
+        part_of(chained(found), arguments.part, arguments.held_out, names),
         tokenizer,
         part=arguments.part,
         about=about,

@@ -13,6 +13,7 @@ from glam.cli.data import STEPS
 from glam.data.document import Document
 from glam.data.subwords import train_tokenizer
 from tests.glam.cli import small_model
+from tests.glam.train.minimal import CONFIG
 
 TASK = '{"task": "t", "kind": "text"}\n{"text": "some text"}\n'
 SOURCES = (
@@ -29,22 +30,6 @@ SOURCES = (
     "train --config a.toml --set data.source=SOURCE --out made",
     "generate model --file SOURCE",
 )
-CONFIG = """
-[model]
-layers = 2
-model = 8
-hidden = 8
-heads = 2
-head = 4
-experts = 4
-vocabulary = 259
-sequence = 16
-[data]
-source = "b.txt"
-[train]
-steps = 4
-batch = 2
-"""
 BAD = {
     "none.txt": None,
     "empty.txt": b"",
@@ -63,7 +48,7 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     lines = "".join(f"line {i} of a text with words\n" for i in range(99))
     (folder / "b.txt").write_text(lines)
-    (folder / "a.toml").write_text(CONFIG)
+    (folder / "a.toml").write_text(CONFIG.replace("text.txt", "b.txt"))
     (folder / "task.jsonl").write_text(TASK)
     for name, data in BAD.items():
         if data is not None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from glam.cli import main
+from glam.evaluate import evaluation
+from ir.errors import BadArgument
 from tests.glam.cli import small_model
 from tests.glam.evaluate.test_evaluation import TASKS, YAML
 
@@ -85,6 +87,42 @@ def test_bad_use(model, capsys, tmp_path, monkeypatch, arguments, sentence):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("stop", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "glam: interrupted"),
+        (BadArgument(reason="the second cannot be scored"), 2, "glam: the second can"),
+    ],
+)
+def test_what_is_finished_is_told(
+    model, capsys, tmp_path, monkeypatch, stop, code, sentence
+):
+    for name in ("one", "two"):
+        head = json.dumps({"task": name, "kind": "text"})
+        (tmp_path / f"{name}.jsonl").write_text(f'{head}\n{{"text": "import os"}}\n')
+
+    def stopping(language, task, *rest):
+        if task.name == "two":
+            raise stop
+        return evaluate(language, task, *rest)
+
+    evaluate = evaluation.evaluate
+    monkeypatch.setattr(evaluation, "evaluate", stopping)
+    asked = ["eval", model, "--tasks", *map(str, sorted(tmp_path.iterdir()))]
+    assert main([*asked, "--json"]) == code
+    document = json.loads(capsys.readouterr().out)
+    assert [one["task"] for one in document["results"]] == ["one"]
+    assert document["complete"] is False
+    assert main(asked) == code
+    out, err = capsys.readouterr()
+    assert out.splitlines()[2].split()[0] == "one"
+    told = err.splitlines()
+    assert told[0] == "stopped early: the figures printed are of what was finished"
+    assert told[1].startswith(sentence)
+    assert main([*asked[:3], asked[4], "--json"]) == code
+    assert capsys.readouterr().out == ""
+
+
 def test_tasks_of_lm_eval(model, capsys, tmp_path):
     rows = [{"q": "ab", "a": "c", "options": ["c", "d"], "gold": 0}] * 3
     lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -98,6 +136,7 @@ def test_tasks_of_lm_eval(model, capsys, tmp_path):
     assert (mine["task"], mine["shots"]) == ("mine", 0)
     assert mine["acc"] in (0.0, 1.0)
     assert document["results"] == []
+    assert document["complete"] is True
     (tmp_path / "rows.jsonl").write_text("{")
     broken = text.replace("mine", "broken").replace("cache", "other")
     (tmp_path / "mine.yaml").write_text(broken)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from glam.evaluate.scoring import Span, score
+from glam.generate.prompts import served
 from ir.errors import BadArgument
 from tests.glam.model import oracle, small
 
@@ -35,6 +36,29 @@ def test_experts_have_room_for_all():
     for span, one, other in zip(spans, together, alone, strict=True):
         assert one.log_likelihood == pytest.approx(truth(span), abs=1e-4)
         assert other.log_likelihood == pytest.approx(one.log_likelihood, abs=2e-5)
+
+
+OWN = """\
+from moegen.lang import *
+
+
+def layer(x=tensor("tokens model"), *, tokens, model, hidden, experts, places):
+    scores = softmax(matmul(x, param("router", "model experts")))
+    choice = assign(top_k(scores, 1), places)
+    rows = expert_matmul(dispatch(x, choice), param("w", "experts model model"))
+    return combine(rows, take(scores, choice))
+"""
+
+
+def test_a_capacity_that_serving_cannot_lift_is_refused(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    name, most = f"{tmp_path}/own.py:layer", small.CONFIG.sequence
+    config = replace(small.CONFIG, layer=name, layer_options={"places": most})
+    assert served(config) == config.serving()
+    config = replace(config, layer_options={"places": most - 1})
+    told = f"there an expert takes {most - 1} of {most} tokens, and which those are dep"
+    with pytest.raises(BadArgument, match=told):
+        served(config)
 
 
 def test_experts_that_look_ahead_are_refused():

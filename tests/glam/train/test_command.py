@@ -3,23 +3,7 @@
 import pytest
 
 from glam.cli import main
-
-CONFIG = """
-[model]
-layers = 2
-model = 8
-hidden = 8
-heads = 2
-head = 4
-experts = 4
-vocabulary = 259
-sequence = 16
-[data]
-source = "text.txt"
-[train]
-steps = 4
-batch = 2
-"""
+from tests.glam.train.minimal import CONFIG
 
 
 @pytest.fixture
