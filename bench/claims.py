@@ -43,8 +43,6 @@ EXPERTS_MODEL = Config(
     activation_dtype="float32",
 )
 PEAKS, PLATEAU = (0.02, 0.04), 200  # learning rates, and steps before they fall
-
-
 # Model and training data of each line of the table.
 PLAN = (
     ("experts", "clean"),

@@ -86,15 +86,10 @@ class Trial:
             raise RuntimeError(f"glam train ended with {child.returncode}: {said}")
         return said
 
-    def checkpoint(self, name: str) -> Path:
-        """The folder of the newest checkpoint."""
-        kept = (self.folder / name / "checkpoints").iterdir()
-        return max(path for path in kept if path.name.isdecimal())
-
-    def newest(self, name: str) -> int:
-        """The step of the newest checkpoint, 0 without one."""
-        kept = (self.folder / name / "checkpoints").glob("[0-9]*")
-        return max((int(p.name) for p in kept if p.name.isdecimal()), default=0)
+    def checkpoints(self, name: str) -> list[Path]:
+        """The folders of the checkpoints, the newest last."""
+        found = (self.folder / name / "checkpoints").glob("[0-9]*")
+        return sorted(path for path in found if path.name.isdecimal())
 
     def arrays(self, name: str) -> dict[str, tuple[str, bytes]]:
         """Each array of the newest checkpoint: its dtype and its bytes."""
@@ -103,7 +98,7 @@ class Trial:
 
         from glam.train.checkpoint import read_checkpoint, restore
 
-        path = self.checkpoint(name)
+        path = self.checkpoints(name)[-1]
         found = read_checkpoint(path.parent, int(path.name))
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         like = {
@@ -139,13 +134,14 @@ def killed(trial: Trial, kills: int, seed: int) -> list[dict[str, Any]]:
             _wait(child, time.monotonic() + moments.uniform(0, 0.05))
         child.kill()
         child.communicate()
+        kept = trial.checkpoints("killed")
         rows.append(
             {
                 "kill": number,
                 "when": moment,
                 "exit": child.returncode,
                 "steps told": lines(trial.folder / "killed"),
-                "newest checkpoint": trial.newest("killed"),
+                "newest checkpoint": int(kept[-1].name) if kept else 0,
             }
         )
     return rows
@@ -188,7 +184,7 @@ def damaged(trial: Trial, harm: Callable[[Path], None], wanted: Any) -> dict[str
     """Damage the newest checkpoint's largest file and train again."""
     name = harm.__name__
     shutil.copytree(trial.folder / "straight", trial.folder / name)
-    newest = trial.checkpoint(name)
+    newest = trial.checkpoints(name)[-1]
     files = [path for path in (newest / "arrays").rglob("*") if path.is_file()]
     harm(max(files, key=lambda path: path.stat().st_size))
     said = trial.finish(name)

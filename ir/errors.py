@@ -300,7 +300,7 @@ class MissingInput(MoegenError):
 
 
 class UnknownInput(MoegenError):
-    sentence = "the layer '{layer}' has no {kind} {name}; it takes {known}{nearest}"
+    sentence = "the layer '{layer}' has no {kind} '{name}'; it takes {known}{nearest}"
 
 
 class InputMismatch(MoegenError):

@@ -50,7 +50,7 @@ from jaxlib.mlir.passmanager import PassManager
 from ir.errors import UnreadableIR, Where
 
 _FILE_LINE = re.compile(r'"([^"]*)":(\d+):\d+')
-_BYTE = re.compile(rb"\\([0-9A-F]{2})")
+_ESCAPED = re.compile(rb"\\(\\|[0-9A-F]{2})")
 _NAME = re.compile(r'loc\("([^"]*)"[()]')
 
 _Class = TypeVar("_Class", bound=type)
@@ -200,7 +200,12 @@ def name_of(location: ir.Location) -> str:
 
 def _unescaped(text: str) -> str:
     """Printed text as it was: MLIR writes bytes beyond ASCII in hexadecimal."""
-    return _BYTE.sub(lambda m: bytes.fromhex(m[1].decode()), text.encode()).decode()
+
+    def plain(found: re.Match[bytes]) -> bytes:
+        code = found[1]
+        return code if code == b"\\" else bytes.fromhex(code.decode())
+
+    return _ESCAPED.sub(plain, text.encode()).decode()
 
 
 def empty_module(name: str) -> ir.Module:

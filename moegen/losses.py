@@ -1,7 +1,5 @@
 """Losses and metrics: what a layer reports beside its output."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 
@@ -15,11 +13,8 @@ from moegen.arguments import (
 )
 from moegen.places import user_place
 from moegen.primitives import apply
-from moegen.routing import known_routing
+from moegen.routing import AUTOMATIC, known_routing
 from moegen.session import Session, current
-
-# What `dispatch` records itself.
-_AUTOMATIC = re.compile(r"(load|dropped|dead)(_\d+)?")
 
 
 def count(choice: jax.Array, groups: int = 1, experts: int | None = None) -> jax.Array:
@@ -89,7 +84,7 @@ def loss(name: str, value: jax.Array, weight: float = 1.0) -> None:
 def metric(name: str, value: jax.Array) -> None:
     """Record a tensor that the op returns beside its output; it has no gradient."""
     require_tensors(f"metric '{name}'", value)
-    if _AUTOMATIC.fullmatch(str(name)):
+    if AUTOMATIC.fullmatch(str(name)):
         why, fix = "dispatch records a metric of that name itself", "use another name"
         where = user_place()
         raise BadName(where, kind="metric", name=f"'{name}'", why=why, fix=fix)

@@ -223,7 +223,7 @@ class Op:
                 raise UnknownInput(
                     layer=self.name,
                     kind=kind,
-                    name=f"'{name}'",
+                    name=name,
                     known=", ".join(known) or "none",
                     nearest=nearest(str(name), list(known)),
                 )

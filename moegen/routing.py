@@ -1,5 +1,7 @@
 """What is known of choices while a layer is traced: their experts and their rows."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 
@@ -8,6 +10,9 @@ from moegen.arguments import require_tensors
 from moegen.places import user_place
 from moegen.primitives import apply
 from moegen.session import Routing, current
+
+# The metrics that `record_load` makes: of a second dispatch load_2, and so on.
+AUTOMATIC = re.compile(r"(load|dropped|dead)(_\d+)?")
 
 
 def remember(choice: jax.Array, experts: int, rows: int) -> None:
@@ -53,11 +58,8 @@ def known_routing(choice: jax.Array, op: str, experts: int | None) -> Routing:
 def record_load(choice: jax.Array, known: Routing) -> None:
     """Record rows per expert, choices dropped, and experts without rows."""
     metrics = current("dispatch").metrics
-    suffix = (
-        ""
-        if "load" not in metrics
-        else f"_{sum(m.startswith('load') for m in metrics) + 1}"
-    )
+    earlier = sum(bool(AUTOMATIC.fullmatch(name)) for name in metrics) // 3
+    suffix = f"_{earlier + 1}" if earlier else ""
     load = apply("moe.count", choice, experts=known.experts, groups=1).reshape(-1)
     metrics["load" + suffix] = load
     metrics["dropped" + suffix] = jnp.sum(

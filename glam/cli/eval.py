@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glam.cli.model_options import loaded, model_options, provenance
+from glam.cli.numbers import whole_numbers
 from ir.errors import BadArgument, MoegenError
 from moegen.cli.program import DONE, Subparsers, add_command, log, print_json
 
@@ -69,19 +70,20 @@ def run(arguments: argparse.Namespace) -> int:
     tasks = [read_task(path) for path in arguments.tasks]
     from glam.evaluate.evaluation import check_shots
 
+    numbers = whole_numbers("--shots", arguments.shots, 0, "0,1,4")
     plan = [
         (task, shots)
-        for shots in _numbers(arguments.shots)
+        for shots in numbers
         for task in tasks
         # A text takes no demonstrations: beside other numbers it is predicted once.
-        if task.kind != "text" or shots == _numbers(arguments.shots)[0]
+        if task.kind != "text" or shots == numbers[0]
     ]
     for task, shots in plan:
         check_shots(task, shots)
     model = loaded(arguments)
     found = _Found([], [])
     try:
-        _evaluate(arguments, plan, model, found)
+        _evaluate(arguments, plan, numbers, model, found)
     except (KeyboardInterrupt, MoegenError):
         if found.results or found.harness:
             _tell(arguments, model, found, complete=False)
@@ -102,6 +104,7 @@ class _Found:
 def _evaluate(
     arguments: argparse.Namespace,
     plan: "Sequence[tuple[Task, int]]",
+    numbers: Sequence[int],
     model: "Loaded",
     found: _Found,
 ) -> None:
@@ -114,7 +117,7 @@ def _evaluate(
         for task, shots in plan:
             found.results.append(evaluate(language, task, shots, arguments.seed))
     if arguments.lm_eval:
-        for shots in _numbers(arguments.shots):
+        for shots in numbers:
             found.harness.extend(_harness(arguments, language, shots))
 
 
@@ -136,18 +139,6 @@ def _tell(
     told |= {"results": [asdict(one) for one in found.results]}
     own = {"lm_eval": found.harness} if found.harness else {}
     print_json(told | {"averages": _means(found.results)} | own)
-
-
-def _numbers(text: str) -> list[int]:
-    """Numbers of demonstrations, as 0,1,4; raises `BadArgument`."""
-    parts = [part.strip() for part in text.split(",")]
-    wrong = [part for part in parts if not part.isdecimal()]
-    if wrong:
-        raise BadArgument(
-            reason=f"--shots {text}: '{wrong[0]}' is no whole number of at least 0; "
-            "write one, or several as 0,1,4"
-        )
-    return list(dict.fromkeys(map(int, parts)))
 
 
 def _means(results: "list[Result]") -> list[dict[str, Any]]:

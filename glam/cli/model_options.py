@@ -28,13 +28,17 @@ def model_options(parser: Parser) -> None:
 
 def loaded(arguments: argparse.Namespace) -> "Loaded":
     """The model that the options name; raises `BadArgument`."""
-    import logging
-
-    # Orbax logs what it raises, and that becomes our one sentence.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    quiet_orbax()
     from glam.loading import load_model
 
     return load_model(arguments.model, log, arguments.step, arguments.tokenizer)
+
+
+def quiet_orbax() -> None:
+    """Orbax logs what it raises, and that becomes our one sentence."""
+    import logging
+
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def provenance(folder: Path, model: "Loaded") -> dict[str, Any]:

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glam.cli.model_options import quiet_orbax
 from ir.errors import BadArgument
 from moegen.cli.program import (
     DONE,
@@ -72,12 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace, settings: "Settings") -> int:
     """This process' share of the run."""
-    import logging
-
     import jax
 
-    # Orbax logs what it raises, and that becomes our one sentence.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    quiet_orbax()
     devices = _devices(arguments, settings)
     if devices > 1:
         jax.config.update("jax_num_cpu_devices", devices)

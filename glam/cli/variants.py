@@ -7,6 +7,7 @@ import argparse
 from dataclasses import asdict
 
 from glam.cli.document import document
+from glam.cli.numbers import whole_numbers
 from glam.family import count, find_model, forward_flops, weight_bytes
 from glam.variants import MATCHES, MULTIPLES, Rule, Variant, variant
 from ir.errors import BadArgument
@@ -37,7 +38,12 @@ def register(subparsers: Subparsers) -> None:
     add = parser.add_argument
     add("name", metavar="NAME", help="a model of `glam models`")
     add("--experts", required=True, metavar="E,E,...", help="numbers of experts")
-    add("--match", choices=list(MATCHES), default="activated-flops", help="what is")
+    add(
+        "--match",
+        choices=list(MATCHES),
+        default="activated-flops",
+        help="what is to be equal (default: activated-flops)",
+    )
     add(
         "--tolerance",
         type=float,
@@ -45,7 +51,12 @@ def register(subparsers: Subparsers) -> None:
         metavar="T",
         help="largest difference, as a fraction (default: 0.01)",
     )
-    add("--vary", choices=list(MULTIPLES), default="hidden", help="what gives way")
+    add(
+        "--vary",
+        choices=list(MULTIPLES),
+        default="hidden",
+        help="what gives way (default: hidden)",
+    )
     add(
         "--multiple",
         type=int,
@@ -57,7 +68,8 @@ def register(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what is possible, and why the rest is not."""
-    base, numbers = find_model(arguments.name), _numbers(arguments.experts)
+    base = find_model(arguments.name)
+    numbers = whole_numbers("--experts", arguments.experts, 1, "8,16,32")
     if arguments.multiple is not None and arguments.multiple < 1:
         raise BadArgument(reason=f"--multiple {arguments.multiple}: at least 1")
     rule = Rule(
@@ -83,18 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
         if one.model is None:
             print(f"impossible with experts={one.experts}: {one.reason}")
     return DONE if possible else NO
-
-
-def _numbers(text: str) -> list[int]:
-    """The numbers of a list as 8,16,32; raises `BadArgument`."""
-    parts = [part.strip() for part in text.split(",")]
-    wrong = [part for part in parts if not part.isdecimal() or int(part) < 1]
-    if wrong:
-        raise BadArgument(
-            reason=f"--experts {text}: '{wrong[0]}' is no whole number of at least 1; "
-            "write them as 8,16,32"
-        )
-    return list(dict.fromkeys(map(int, parts)))
 
 
 def _row(one: Variant) -> list[str]:

@@ -25,4 +25,4 @@ def test_the_settings_of_a_trial_are_read_and_the_newest_checkpoint_found(tmp_pa
     assert read_settings(trial.config, [], Path("x")).plan.train.steps == 40
     for name in ("00000005", "00000010", "00000015.refused"):
         (tmp_path / "run" / "checkpoints" / name).mkdir(parents=True)
-    assert trial.checkpoint("run").name == "00000010"
+    assert trial.checkpoints("run")[-1].name == "00000010"

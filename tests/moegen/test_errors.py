@@ -1,5 +1,6 @@
 """Errors around a layer: sizes, files, targets, inputs, passes, the cache."""
 
+import inspect
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from ir import errors
 from ir.pipeline import make_pass, parse_passes
 from moegen import cache, lang
 from moegen.compiler import ALL_PASSES
+from moegen.keywords import TAKEN
 from moegen.layers import find_layer
 from moegen.trace import trace
 from tests.moegen.layer_text import holds, refusal, written
@@ -170,6 +172,11 @@ def test_a_chip_without_kernels(monkeypatch):
 def test_a_file_without_its_function():
     text = refusal(errors.BadArgument, find_layer, "mine.py")
     holds(text, ["'mine.py' names a file: name its function too, as in mine.py:layer"])
+
+
+def test_names_that_compile_keeps_are_those_of_its_arguments():
+    kinds = inspect.signature(moegen.compile).parameters.values()
+    assert tuple(p.name for p in kinds if p.kind is not p.VAR_KEYWORD) == TAKEN
 
 
 def test_an_option_that_a_layer_looks_up(tmp_path):
