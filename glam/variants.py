@@ -8,6 +8,7 @@ hardware and layer pairs ask for.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, floor
+from typing import NoReturn
 
 from glam.family import Model, count, forward_flops
 from glam.model.config import Config
@@ -123,5 +124,5 @@ def _refusal(base: Model, **changes: int) -> str:
     return ""
 
 
-def _refuse(reason: str) -> None:
+def _refuse(reason: str) -> NoReturn:
     raise BadArgument(reason=reason)

@@ -159,7 +159,8 @@ class Op:
         """The output, and {"loss": weighted sum, "losses": ..., "metrics": ...}.
 
         Inputs may be given by position or by name; those with a default may be left
-        out, and a layer that draws random numbers takes `key`. Differentiable once, in
+        out, and a layer that draws random numbers takes `key`. Call it under `jax.jit`:
+        elsewhere JAX compiles its loops anew at every call. Differentiable once, in
         reverse mode. Raises `MissingInput`, `UnknownInput`, `InputMismatch`,
         `BadArgument`, and `ForwardMode` where JAX runs what jax.jvp made of it.
         """

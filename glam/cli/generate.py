@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from glam.cli.model_options import loaded, model_options, provenance
 from ir.errors import BadArgument
@@ -83,9 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         made = _batches(model, texts, how, arguments)
     if arguments.json:
-        completions = [document for document, _ in made]
         told = {"model": provenance(arguments.model, model), "how": _document(how)}
-        print_json(told | {"completions": completions})
+        _print_json(told, made)
         return DONE
     # A model may write bytes that the terminal's encoding does not have.
     if hasattr(sys.stdout, "reconfigure"):
@@ -94,6 +93,20 @@ def run(arguments: argparse.Namespace) -> int:
     for _, text in made:
         print(shown(text), end="", flush=True)
     return DONE
+
+
+def _print_json(
+    told: dict[str, Any], made: Iterator[tuple[dict[str, Any], str]]
+) -> None:
+    """One document, also of what is finished where the rest fails or is interrupted."""
+    completions, complete = list[dict[str, Any]](), False
+    try:
+        for document, _ in made:
+            completions.append(document)
+        complete = True
+    finally:
+        if completions:
+            print_json(told | {"complete": complete, "completions": completions})
 
 
 def _how(arguments: argparse.Namespace) -> "Settings | Search":
@@ -211,5 +224,5 @@ def _document(how: "Settings | Search") -> dict[str, Any]:
     return {"method": type(how).__name__.lower(), **asdict(how)}
 
 
-def _refuse(reason: str) -> None:
+def _refuse(reason: str) -> NoReturn:
     raise BadArgument(reason=reason)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log, sqrt
+from typing import NoReturn
 from zlib import crc32
 
 import numpy as np
@@ -180,5 +181,5 @@ def _error(values: Sequence[float]) -> float | None:
     return spread / sqrt(len(values))
 
 
-def _refuse(reason: str) -> None:
+def _refuse(reason: str) -> NoReturn:
     raise BadArgument(reason=reason)

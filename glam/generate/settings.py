@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import NoReturn
 
 from ir.errors import BadArgument
 
@@ -72,5 +73,5 @@ def _at_least_one(name: str, value: int) -> None:
         _refuse(f"{name}={value!r} must be a whole number of at least 1")
 
 
-def _refuse(reason: str) -> None:
+def _refuse(reason: str) -> NoReturn:
     raise BadArgument(reason=reason)

@@ -4,7 +4,7 @@ A process is told its share of a batch; every device holds the whole state.
 """
 
 import socket
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -85,5 +85,5 @@ def from_first(value: int | None) -> int | None:
     return None if heard < 0 else heard
 
 
-def _refuse(reason: str) -> None:
+def _refuse(reason: str) -> NoReturn:
     raise BadArgument(reason=reason)

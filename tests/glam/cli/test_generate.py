@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from glam.cli import generate as command
 from glam.cli import main
 from glam.generate import Search, Settings, beam, generate
 from glam.generate.text import prompt_of
@@ -80,6 +81,21 @@ def test_beams(model, capsys, penalty):
         assert shown["log_probability"] == pytest.approx(
             completion.log_probability, abs=1e-5
         )
+
+
+def test_what_is_finished_is_told(model, capsys, monkeypatch):
+    def interrupted(model, prompts, how, first):
+        if first:
+            raise KeyboardInterrupt
+        return completions(model, prompts, how, first)
+
+    completions = command._completions
+    monkeypatch.setattr(command, "_completions", interrupted)
+    asked = ["generate", model, "one", "two", "--tokens", "2", "--batch", "1", "--json"]
+    assert main(asked) == 130
+    document = json.loads(capsys.readouterr().out)
+    assert document["complete"] is False
+    assert [one["prompt"] for one in document["completions"]] == ["one"]
 
 
 def test_prompts_may_stand_behind_options(model, capsys):
