@@ -32,6 +32,7 @@ from backends.tpu.kernel_ops import (
 )
 from backends.tpu.legality import needed, problems
 from backends.tpu.own_rules import legal_values, own_problems
+from backends.tpu.schedule import WINDOW, parts_of
 from bench import one_kernel
 from bench.ahead import CHIPS as TPUS
 from ir import mlir
@@ -118,6 +119,8 @@ def _blocks(kernel: KernelOp, random: Random) -> dict[str, Any]:
         divisors = [n for n in range(8, width + 1) if width % n == 0]
         every = divisors if random.random() < 0.2 else legal_values(kernel, field)
         schedule[field] = random.choice(every)
+    if WINDOW in kernel.fields:
+        schedule[WINDOW] = random.choice(parts_of(tile))
     fetched = kernel.fetched_field
     schedule["fetches"] = fetched is not None and random.random() < 0.5
     if fetched and schedule["fetches"] and random.random() < 0.9:

@@ -111,7 +111,8 @@ class Layer:
 
 def best_blocks(work: Work, tile: int, chip: Chip) -> Blocks:
     """The fastest blocks whose windows and sums fit in VMEM, two buffers a window."""
-    return next(b for b in ranked(work, tile, chip) if fits(work, tile, b, chip))
+    alike = (b for b in ranked(work, tile, chip) if b.window in (0, tile))
+    return next(b for b in alike if fits(work, tile, b, chip))
 
 
 def fits(work: Work, tile: int, blocks: Blocks, chip: Chip) -> bool:

@@ -16,12 +16,13 @@ from backends.tpu.schedule import (
     Blocks,
     Work,
     blocks_in,
-    blocks_of,
     cores,
     device_share,
     gathered_bytes,
     hbm_bytes,
+    read_blocks,
     tiles_of,
+    windows_of,
 )
 from backends.tpu.storage import BYTES, stored_dtype
 from backends.tpu.work import work_of
@@ -59,7 +60,7 @@ def _grouped(kernel: KernelOp, chip: Chip, packed: set[tuple[str, Value]]) -> Es
     schedule = kernel.schedule
     tile, chunk = schedule["tile_rows"], schedule["chunk_rows"]
     work = work_of(kernel.op, kernel.piece, kernel.compute)
-    blocks = Blocks(*blocks_of(schedule), schedule["fetches"])
+    blocks = read_blocks(schedule)
     firsts, seconds = blocks_in(work, blocks)
     grid: tuple[int, ...]
     if kernel.kind == "grouped_rows":
@@ -67,7 +68,7 @@ def _grouped(kernel: KernelOp, chip: Chip, packed: set[tuple[str, Value]]) -> Es
         grid = (cores(chip), seconds, per_core, firsts)
         parallel = cores(chip) if cores(chip) > 1 else seconds
     else:
-        grid = (firsts, seconds, tiles_of(work, tile))
+        grid = (firsts, seconds, windows_of(work, tile, blocks))
         parallel = firsts * seconds
     moved = hbm_bytes(work, tile, blocks)
     moved += _prepared(kernel, gathered_bytes(work, tile, blocks), packed)

@@ -206,7 +206,7 @@ class TpuFunction(FunctionText):
         self.lines.append(
             f"{result} = grouped_sums({', '.join(names)}, {plan}, "
             f"Summed({', '.join(groups)}), {kind.shape[1:]}, "
-            f"jnp.{dtype_text(kind.dtype)}, {blocks})"
+            f"jnp.{dtype_text(kind.dtype)}, {blocks}, {schedule['window_rows']})"
         )
 
     def maps(self, op: mlir.OpView, piece: Piece, plan: str, now: int) -> None:

@@ -12,7 +12,7 @@ from backends.tpu.buffers import LANES, Buffer, whole
 from backends.tpu.narrow import narrow_way
 from backends.tpu.operands import rows_operands, sums_operands
 from backends.tpu.piece import Piece, width
-from backends.tpu.schedule import blocks_of, cores
+from backends.tpu.schedule import WINDOW, blocks_of, cores
 from backends.tpu.storage import block_of, can_pack, stored_dtype
 from ir import mlir
 from ir.mlir import Value
@@ -31,7 +31,7 @@ NUMBERS, SUMS = IN_LINES = "numbers of rows", "sums of rows"
 
 @dataclass(frozen=True)
 class _Rows:
-    """The padded row space of a layer, in tiles."""
+    """The padded row space of a layer, in tiles; `window` of a tile's rows at once."""
 
     tokens: int
     choices: int
@@ -39,6 +39,8 @@ class _Rows:
     rows: int
     tile: int
     chunk: int
+    window: int
+    field: str  # of the schedule, that says `window`
 
     @property
     def tiles(self) -> int:
@@ -51,14 +53,15 @@ class _Rows:
     def space(
         self, what: str, columns: int, cut: int, field: str, dtype: str
     ) -> Buffer:
-        """A window of a row space: a tile of rows, a block of columns."""
-        shape, array = (self.tile, cut), (self.places, columns)
-        return Buffer(what, "vmem", shape, dtype, array, ("tile_rows", field))
+        """A window of a row space: some rows, a block of columns."""
+        shape, array = (self.window, cut), (self.places, columns)
+        return Buffer(what, "vmem", shape, dtype, array, (self.field, field))
 
     def numbers(self, what: str, dtype: str) -> Buffer:
         """A window of one number a row, a chunk a line."""
-        lines = (self.tile // self.chunk, self.chunk)
-        return Buffer(what, "vmem", (1, *lines), dtype, (self.tiles, *lines))
+        lines = (self.window // self.chunk, self.chunk)
+        array = (self.places // self.window, *lines)
+        return Buffer(what, "vmem", (1, *lines), dtype, array)
 
     def row_sums(self, dtype: str, cuts: int) -> Buffer:
         """A window of sums over columns, with a slice for each block of columns."""
@@ -67,21 +70,22 @@ class _Rows:
         return Buffer(SUMS, "vmem", shape, dtype, array)
 
     def fetched(self, value: Value, cut: int, field: str) -> Buffer:
-        """Rows of tokens that the kernel copies, those of two tiles."""
+        """Rows of tokens that the kernel copies, those of two windows."""
         kind = from_mlir(value.type)
         pair = 2 if kind.dtype == "bfloat16" else 1
         return Buffer(
             "rows of tokens",
             "vmem",
-            (2, self.tile, cut // pair),
+            (2, self.window, cut // pair),
             "uint32" if pair == 2 else kind.dtype,
-            fields=("", "tile_rows", field),
+            fields=("", self.field, field),
             source=(self.tokens, kind.shape[-1] // pair),
         )
 
     def indices(self) -> tuple[Buffer, Buffer]:
-        """The tokens of this tile and of the next one."""
-        shape, array = (1, 1, self.tile), (self.tiles, 1, self.tile)
+        """The tokens of this window and of the next one."""
+        shape = (1, 1, self.window)
+        array = (self.places // self.window, *shape[1:])
         window = Buffer("indices of tokens", "smem", shape, "int32", array)
         return window, window
 
@@ -151,10 +155,10 @@ def sums_buffers(
 ) -> Iterator[Buffer]:
     """Those of `grouped_sums`."""
     space = _space(op, schedule)
+    every = (space.tiles + space.experts) * (space.tile // space.window)
     blocks = blocks_of(schedule)
     (kind,) = result_types(op)
     read = sums_operands(piece, schedule["fetches"])
-    every = space.tiles + space.experts
     yield from _scalars(every + 1, every, every, 1)
     if read.left_tokens or read.right_tokens:
         yield from space.indices()
@@ -225,6 +229,7 @@ def _schedule(op: mlir.Operation) -> Schedule:
 def _space(op: mlir.OpView, schedule: Schedule) -> _Rows:
     told = attributes_of(op)
     tokens, choices = operand_types(op)[0].shape
+    field = WINDOW if WINDOW in schedule else "tile_rows"
     return _Rows(
         tokens,
         choices,
@@ -232,6 +237,8 @@ def _space(op: mlir.OpView, schedule: Schedule) -> _Rows:
         told["rows"],
         schedule["tile_rows"],
         schedule["chunk_rows"],
+        schedule[field],
+        field,
     )
 
 

@@ -31,7 +31,7 @@ CUTS: Mapping[Kind, tuple[str, str]] = {
 }
 FIELDS: Mapping[Kind, tuple[str, ...]] = {
     "grouped_rows": (*TILES, *CUTS["grouped_rows"], "fetches"),
-    "grouped_sums": (*TILES, *CUTS["grouped_sums"], "fetches"),
+    "grouped_sums": (*TILES, *CUTS["grouped_sums"], schedule.WINDOW, "fetches"),
     "row_maps": TILES,
     "combine_rows": (STEP,),
 }

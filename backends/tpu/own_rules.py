@@ -10,7 +10,14 @@ from typing import Any
 from backends.chips import Chip
 from backends.tpu.kernel_ops import FIELDS, STEP, TILES, KernelOp
 from backends.tpu.kernels.copies import COPIED_TOGETHER
-from backends.tpu.schedule import LEAST_ROWS, chunk_rows, cuts, ragged_cuts
+from backends.tpu.schedule import (
+    LEAST_ROWS,
+    WINDOW,
+    chunk_rows,
+    cuts,
+    parts_of,
+    ragged_cuts,
+)
 from ir.errors import IllegalSchedule, UnknownScheduleField
 from ir.op import operand_types, place_of
 
@@ -50,6 +57,8 @@ def legal_values(kernel: KernelOp, field: str) -> list[int]:
     if field in kernel.widths:
         cut = cuts if field == "block_inner" else ragged_cuts
         return cut(kernel.widths[field])
+    if field == WINDOW:
+        return parts_of(kernel.schedule.get("tile_rows", LEAST_ROWS))
     if field in (*TILES, STEP):
         powers = (1 << n for n in range(_MOST.bit_length() - 1, 3, -1))
         return [power for power in powers if power >= LEAST_ROWS]
@@ -61,7 +70,15 @@ def changed(schedule: Schedule, field: str, value: int) -> dict[str, Any]:
     other = {**schedule, field: value}
     if field == "tile_rows" and value % other["chunk_rows"]:
         other["chunk_rows"] = chunk_rows(value)
+    if WINDOW in other and field in TILES:
+        other[WINDOW] = fitted(other[WINDOW], other["tile_rows"], other["chunk_rows"])
     return other
+
+
+def fitted(window: int, tile: int, chunk: int) -> int:
+    """The largest part of a tile, in whole chunks, that is no larger than a window."""
+    parts = (tile // n for n in range(1, tile // chunk + 1) if tile % (n * chunk) == 0)
+    return next((part for part in parts if part <= window), chunk)
 
 
 def _foreign(
@@ -85,9 +102,12 @@ def _reason(kernel: KernelOp, schedule: Schedule, field: str, value: Any) -> str
     if field == "chunk_rows":
         power = value >= LEAST_ROWS and value & (value - 1) == 0
         return "" if power else f"chunks are powers of two from {LEAST_ROWS} rows on"
+    chunk = schedule.get("chunk_rows", 1)
     if field == "tile_rows":
-        chunk = schedule["chunk_rows"]
         return f"a tile is whole chunks, of {chunk} rows" if value % chunk else ""
+    if field == WINDOW:
+        parts = value % chunk == 0 and schedule["tile_rows"] % value == 0
+        return "" if parts else f"a tile is whole windows, of chunks of {chunk} rows"
     choices = operand_types(kernel.op)[0].shape[1]
     if value * choices % COPIED_TOGETHER:
         return (

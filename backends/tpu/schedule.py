@@ -8,6 +8,7 @@ weights are read once where that pays, and rows once where that does.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from math import ceil, sqrt
 from typing import Any, Literal, NamedTuple
 
@@ -35,23 +36,37 @@ FIELDS: Mapping[str, tuple[str, str]] = {
 }
 
 
+WINDOW = "window_rows"
+
+
 class Blocks(NamedTuple):
-    """The sizes that two widths are cut in; whether the kernel fetches tokens' rows."""
+    """The sizes that two widths are cut in; whether the kernel fetches tokens' rows.
+
+    Sums have `window` rows of a tile at once, or all of them if it is 0.
+    """
 
     first: int
     second: int
     fetches: bool = False
+    window: int = 0
 
     def fields(self, kind: str) -> dict[str, Any]:
         """The blocks as a schedule's fields."""
         first, second = FIELDS[kind]
-        return {first: self.first, second: self.second, "fetches": self.fetches}
+        found = {first: self.first, second: self.second, "fetches": self.fetches}
+        return found | ({WINDOW: self.window} if kind == "sums" else {})
 
 
 def blocks_of(schedule: Mapping[str, Any]) -> tuple[int, int]:
     """The sizes that a schedule cuts the two widths in."""
     first, second = FIELDS["rows" if "block_inner" in schedule else "sums"]
     return schedule[first], schedule[second]
+
+
+def read_blocks(schedule: Mapping[str, Any]) -> Blocks:
+    """The blocks that a schedule's fields say."""
+    window = schedule.get(WINDOW, 0)
+    return Blocks(*blocks_of(schedule), schedule["fetches"], window)
 
 
 @dataclass(frozen=True)
@@ -152,19 +167,25 @@ def ragged_cuts(width: int) -> list[int]:
     return [width, *(n * LANES for n in sorted(least, reverse=True))]
 
 
-def candidates(work: Work) -> Iterator[Blocks]:
-    """Every way to cut the widths that the kernels can run."""
+def candidates(work: Work, tile: int) -> Iterator[Blocks]:
+    """Every way to cut the widths that the kernels can run, and a tile for sums."""
+    windows = parts_of(tile) if work.kind == "sums" else [0]
     firsts = cuts(work.first) if work.kind == "rows" else ragged_cuts(work.first)
     seconds = [
         cut
         for cut in ragged_cuts(work.second)
         if not work.packed or cut % (2 * LANES) == 0 or cut == work.second
     ]
-    for first in firsts:
-        for second in seconds:
-            if can_fetch(work, first, second):
-                yield Blocks(first, second, fetches=True)
-            yield Blocks(first, second)
+    for first, second, window in product(firsts, seconds, windows):
+        if can_fetch(work, first, second):
+            yield Blocks(first, second, True, window)
+        yield Blocks(first, second, False, window)
+
+
+def parts_of(tile: int) -> list[int]:
+    """Equal parts of a tile, in whole chunks, the largest first."""
+    chunks = max(tile // chunk_rows(tile), 1)
+    return [tile // n for n in range(1, chunks + 1) if chunks % n == 0]
 
 
 def can_fetch(work: Work, first: int, second: int) -> bool:
@@ -195,7 +216,7 @@ def least_bytes(work: Work, tile: int, blocks: Blocks) -> int:
     area = blocks.first * blocks.second
     if work.kind == "sums":
         rows = work.inner * blocks.first + work.columns * blocks.second
-        return area * (4 + work.results) + _BUFFERS * tile * rows
+        return area * (4 + work.results) + _BUFFERS * (blocks.window or tile) * rows
     rows = work.inner * blocks.first + (work.columns + work.results) * blocks.second
     held = work.products * work.matrix_bytes * area
     return _BUFFERS * (held + tile * rows)
@@ -209,6 +230,11 @@ def blocks_in(work: Work, blocks: Blocks) -> tuple[int, int]:
 def tiles_of(work: Work, tile: int) -> int:
     """Tiles that have rows, on average over uniform routings."""
     return round(expected_tiles(work.rows, work.experts, tile))
+
+
+def windows_of(work: Work, tile: int, blocks: Blocks) -> int:
+    """Steps of sums' grid along the rows: every window of a tile that has rows."""
+    return tiles_of(work, tile) * (tile // (blocks.window or tile))
 
 
 def gathered_bytes(work: Work, tile: int, blocks: Blocks) -> int:
@@ -225,8 +251,9 @@ def hbm_bytes(work: Work, tile: int, blocks: Blocks) -> int:
     Blocks of rows move whole tiles; rows that the kernel fetches itself come alone.
     """
     firsts, seconds = blocks_in(work, blocks)
-    tiles = tiles_of(work, tile)
-    moved = tiles * tile
+    window = blocks.window or tile
+    tiles = tiles_of(work, window)
+    moved = tiles * window
     width = work.second if work.token_side else work.first
     fetched = work.rows + work.experts * LEAST_ROWS // 2 if blocks.fetches else moved
     if work.kind == "sums":
@@ -253,7 +280,7 @@ def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
     firsts, seconds = blocks_in(work, blocks)
     done = firsts * blocks.first * seconds * blocks.second
     needed = 2 * padded * done * work.products * passes
-    steps = tiles_of(work, tile) * firsts * seconds
+    steps = windows_of(work, tile, blocks) * firsts * seconds
     times = needed / flops, hbm_bytes(work, tile, blocks) / bandwidth
     busy = max(times) + EXPOSED * min(times)
     busy += gathered_bytes(work, tile, blocks) / bandwidth  # by an op of its own
@@ -279,5 +306,5 @@ def widened(work: Work, tile: int, blocks: Blocks) -> int:
 def ranked(work: Work, tile: int, chip: Chip) -> list[Blocks]:
     """The candidates by their modelled time, the fastest first."""
     return sorted(
-        candidates(work), key=lambda b: (seconds(work, tile, b, chip), -b.first)
+        candidates(work, tile), key=lambda b: (seconds(work, tile, b, chip), -b.first)
     )

@@ -1,9 +1,10 @@
 """Gradients of weights: for each expert the sum over its rows of a^T b.
 
-The grid is (blocks of A, blocks of B, tiles of rows). An expert's tiles follow one
-another, so its sum stays on the chip until it is whole. An expert without rows has one
-empty tile, and gets zeros. A sum leaves as a copy of its own while the next expert's is
-being made: one buffer more than the sum, where a window would be held twice.
+The grid is (blocks of A, blocks of B, windows of rows). An expert's windows follow one
+another, so its sum stays on the chip until it is whole: the smaller the windows, the
+more room for it. An expert without rows has one empty tile, and gets zeros. A sum
+leaves as a copy of its own while the next expert's is being made: one buffer more than
+the sum, where a window would be held twice.
 """
 
 from collections.abc import Callable
@@ -50,6 +51,21 @@ class Summed(NamedTuple):
     numbers: Arrays  # row spaces [PLACES, 1], for both
 
 
+class Sides(NamedTuple):
+    """How both operands are made, their widths and what these are cut in."""
+
+    left: Side
+    right: Side
+    widths: tuple[int, int]
+    blocks: tuple[int, int]
+
+    @property
+    def whole(self) -> bool:
+        """Whether whole blocks fill both widths."""
+        pairs = zip(self.widths, self.blocks, strict=True)
+        return all(width % block == 0 for width, block in pairs)
+
+
 def grouped_sums(
     left: Side,
     right: Side,
@@ -58,113 +74,41 @@ def grouped_sums(
     widths: tuple[int, int],
     dtype: Any,
     blocks: tuple[int, int],
+    window: int,
 ) -> jax.Array:
     """[E, A, B] of `dtype`: sums over each expert's rows of left^T right, in float32.
 
     `widths` are A and B, and `blocks` the sizes that they are cut in; a last block may
-    hold more, unless that side has tokens.
+    hold more, unless that side has tokens. `window` rows of a tile are at hand at once.
     """
+    sides = Sides(left, right, widths, blocks)
     fetching = len(summed.left_tokens) + len(summed.right_tokens)
-    whole = all(w % b == 0 for w, b in zip(widths, blocks, strict=True))
-    leaving = 2 if whole else 0
+    leaving = (pltpu.VMEM(blocks, dtype), pltpu.SemaphoreType.DMA)
+    leaving = leaving if sides.whole else ()
     counts = (
         *(min(fetching, 1),) * 2,
         *map(len, summed),
-        1,
-        1,
-        *(fetching,) * 2,
-        leaving,
+        *(1, 1, fetching, fetching, len(leaving)),
     )
 
-    def kernel(
-        expert: Any, tile: Any, filled: Any, tiles: Any, *flat_refs: Any
-    ) -> None:
-        del tile
-        first, following, *refs = grouped_refs(flat_refs, counts)
-        left_tokens, left_refs, right_tokens, right_refs, number_refs = refs[:5]
-        (out,), (total,), buffers, arrived, leave = refs[5:]
-        place, m = (pl.program_id(0), pl.program_id(1)), pl.program_id(2)
-        later = jnp.minimum(m + 1, tiles[0] - 1)
-        sources = [
-            part_of(source, place[side], blocks[side], widths[side])
-            for side, tokens in enumerate((left_tokens, right_tokens))
-            for source in tokens
-        ]
-        copied = [
-            (
-                buffer,
-                fetch_ahead(
-                    source,
-                    buffer,
-                    done,
-                    m,
-                    tiles[0],
-                    (first[0], following[0]),
-                    (filled[m], filled[later]),
-                ),
-            )
-            for source, buffer, done in zip(sources, buffers, arrived, strict=True)
-        ]
+    def kernel(expert: Any, _: Any, filled: Any, steps: Any, *refs: Any) -> None:
+        add_window(sides, expert, filled, steps, grouped_refs(refs, counts))
 
-        @pl.when((m == 0) | (expert[m] != expert[jnp.maximum(m - 1, 0)]))
-        def _() -> None:
-            total[...] = jnp.zeros_like(total)
-
-        def chunk(number: jax.Array, size: int) -> None:
-            at = rows_at(number, size)
-            row = lax.broadcasted_iota(jnp.int32, (size, 1), 0) + number * CHUNK_ROWS
-            own = row < filled[m]
-            numbers = tuple(
-                to_column(ref[0, pl.ds(number, 1), :size]) for ref in number_refs
-            )
-            rows = tuple(from_words(buffer[slot, at, :]) for buffer, slot in copied)
-            lefts = (*rows[: len(left_tokens)], *read(left_refs, at))
-            rights = (*rows[len(left_tokens) :], *read(right_refs, at))
-            a = jnp.where(own, left(lefts, numbers), 0)
-            b = jnp.where(own, right(rights, numbers), 0)
-            total[...] += lax.dot_general(
-                a.astype(COMPUTE_DTYPE),
-                b.astype(COMPUTE_DTYPE),
-                (((0,), (0,)), ((), ())),
-                precision=precision(COMPUTE_DTYPE),
-                preferred_element_type=jnp.float32,
-            )
-
-        for_chunks(filled[m], chunk)
-
-        @pl.when((m == tiles[0] - 1) | (expert[m] != expert[m + 1]))
-        def _() -> None:
-            if not whole:
-                out[0] = total[...].astype(out.dtype)
-                return
-            start = place[0] * blocks[0], place[1] * blocks[1]
-            send(total, out.at[expert[m]], start, leave, expert[m] == 0)
-
-        if whole:
-            result, left_chip = leave
-            pl.when(m == tiles[0] - 1)(
-                lambda: pltpu.make_async_copy(result, result, left_chip).wait()
-            )
-
-    operands = sum_operands(plan, summed)
+    *scalars, steps = windows(plan, window)
+    operands = sum_operands(plan, summed, window)
+    out = pl.BlockSpec((1, *blocks), lambda i, j, m, e, t, f, n: (e[m], i, j))
     made: jax.Array = pl.pallas_call(
         kernel,
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=4,
-            grid=(
-                pl.cdiv(widths[0], blocks[0]),
-                pl.cdiv(widths[1], blocks[1]),
-                plan.all_tiles[0],
-            ),
-            in_specs=sum_blocks(summed, blocks),
-            out_specs=pl.BlockSpec(memory_space=pl.ANY)
-            if whole
-            else pl.BlockSpec((1, *blocks), lambda i, j, m, e, t, f, n: (e[m], i, j)),
+            grid=(*map(pl.cdiv, widths, blocks), steps[0]),
+            in_specs=sum_blocks(summed, blocks, window),
+            out_specs=pl.BlockSpec(memory_space=pl.ANY) if sides.whole else out,
             scratch_shapes=[
                 pltpu.VMEM(blocks, jnp.float32),
-                *token_buffers(summed, widths, blocks),
+                *token_buffers(summed, widths, blocks, window),
                 *(pltpu.SemaphoreType.DMA((2,)) for _ in range(fetching)),
-                *((pltpu.VMEM(blocks, dtype), pltpu.SemaphoreType.DMA)[:leaving]),
+                *leaving,
             ],
         ),
         out_shape=result_type((EXPERTS, *widths), dtype, *operands),
@@ -175,14 +119,83 @@ def grouped_sums(
         ),
         interpret=INTERPRET,
         name="grouped_sums",
-    )(
-        jnp.append(plan.all_expert, -1),
-        plan.all_tile,
-        plan.all_rows,
-        plan.all_tiles,
-        *operands,
-    )
+    )(*scalars, steps, *operands)
     return made
+
+
+def windows(plan: RowPlan, rows: int) -> tuple[jax.Array, ...]:
+    """The steps of the sums: expert, window of the row space, rows in it; how many.
+
+    A window without rows is the last one of its tile that has some: none is read.
+    """
+    parts = TILE_ROWS // rows
+    part = lax.iota(jnp.int32, parts)
+    filled = jnp.clip(plan.all_rows[:, None] - part * rows, 0, rows)
+    last = jnp.maximum(plan.all_rows - 1, 0)[:, None] // rows
+    window = plan.all_tile[:, None] * parts + jnp.minimum(part, last)
+    expert = jnp.append(jnp.repeat(plan.all_expert, parts), -1)
+    return expert, window.reshape(-1), filled.reshape(-1), plan.all_tiles * parts
+
+
+def add_window(sides: Sides, expert: Any, filled: Any, steps: Any, refs: Any) -> None:
+    """Add a window's rows to the sum of a block, which leaves after its expert's last.
+
+    `refs` are the groups of `sum_operands`, then the result and the buffers.
+    """
+    first, following, *groups, buffers, arrived, leave = refs
+    left_tokens, left_refs, right_tokens, right_refs, number_refs, *made = groups
+    (out,), (total,) = made
+    place, m = (pl.program_id(0), pl.program_id(1)), pl.program_id(2)
+    later = jnp.minimum(m + 1, steps[0] - 1)
+    sources = [
+        part_of(source, place[side], sides.blocks[side], sides.widths[side])
+        for side, tokens in enumerate((left_tokens, right_tokens))
+        for source in tokens
+    ]
+    for source, buffer, done in zip(sources, buffers, arrived, strict=True):
+        index, rows = (first[0], following[0]), (filled[m], filled[later])
+        fetch_ahead(source, buffer, done, m, steps[0], index, rows)
+    slot = lax.rem(m, 2)
+
+    @pl.when((m == 0) | (expert[m] != expert[jnp.maximum(m - 1, 0)]))
+    def _() -> None:
+        total[...] = jnp.zeros_like(total)
+
+    def chunk(number: jax.Array, size: int) -> None:
+        at = rows_at(number, size)
+        row = lax.broadcasted_iota(jnp.int32, (size, 1), 0) + number * CHUNK_ROWS
+        own = row < filled[m]
+        numbers = tuple(
+            to_column(ref[0, pl.ds(number, 1), :size]) for ref in number_refs
+        )
+        rows = tuple(from_words(buffer[slot, at, :]) for buffer in buffers)
+        lefts = (*rows[: len(left_tokens)], *read(left_refs, at))
+        rights = (*rows[len(left_tokens) :], *read(right_refs, at))
+        a = jnp.where(own, sides.left(lefts, numbers), 0)
+        b = jnp.where(own, sides.right(rights, numbers), 0)
+        total[...] += lax.dot_general(
+            a.astype(COMPUTE_DTYPE),
+            b.astype(COMPUTE_DTYPE),
+            (((0,), (0,)), ((), ())),
+            precision=precision(COMPUTE_DTYPE),
+            preferred_element_type=jnp.float32,
+        )
+
+    for_chunks(filled[m], chunk)
+
+    @pl.when((m == steps[0] - 1) | (expert[m] != expert[m + 1]))
+    def _() -> None:
+        if not sides.whole:
+            out[0] = total[...].astype(out.dtype)
+            return
+        start = place[0] * sides.blocks[0], place[1] * sides.blocks[1]
+        send(total, out.at[expert[m]], start, leave, expert[m] == 0)
+
+    if sides.whole:
+        result, left_chip = leave
+        pl.when(m == steps[0] - 1)(
+            lambda: pltpu.make_async_copy(result, result, left_chip).wait()
+        )
 
 
 def part_of(source: Any, number: jax.Array, block: int, width: int) -> Any:
@@ -209,27 +222,29 @@ def send(
 
 
 def token_buffers(
-    summed: Summed, widths: tuple[int, int], blocks: tuple[int, int]
+    summed: Summed, widths: tuple[int, int], blocks: tuple[int, int], window: int
 ) -> list[Any]:
-    """Buffers of fetched rows: those of two tiles, a block of columns of each."""
+    """Buffers of fetched rows: those of two windows, a block of columns of each."""
     sides = (summed.left_tokens, summed.right_tokens)
     return [
-        pltpu.VMEM((2, TILE_ROWS, t.shape[1] * block // width), t.dtype)
+        pltpu.VMEM((2, window, t.shape[1] * block // width), t.dtype)
         for side, block, width in zip(sides, blocks, widths, strict=True)
         for t in side
     ]
 
 
-def sum_blocks(summed: Summed, blocks: tuple[int, int]) -> list[pl.BlockSpec]:
-    """How each operand is cut; rows and numbers follow the tile."""
+def sum_blocks(
+    summed: Summed, blocks: tuple[int, int], window: int
+) -> list[pl.BlockSpec]:
+    """How each operand is cut; rows and numbers follow the window."""
 
     def side(axis: int) -> pl.BlockSpec:
-        shape = (TILE_ROWS, blocks[axis])
+        shape = (window, blocks[axis])
         return pl.BlockSpec(shape, lambda i, j, m, e, t, f, n: (t[m], (i, j)[axis]))
 
     def tokens(step: int) -> pl.BlockSpec:
         return pl.BlockSpec(
-            (1, 1, TILE_ROWS),
+            (1, 1, window),
             lambda i, j, m, e, t, f, n: (
                 t[jnp.minimum(m + 1, n[0] - 1) if step else 0],
                 0,
@@ -238,7 +253,7 @@ def sum_blocks(summed: Summed, blocks: tuple[int, int]) -> list[pl.BlockSpec]:
             memory_space=pltpu.SMEM,
         )
 
-    lines = (1, TILE_ROWS // CHUNK_ROWS, CHUNK_ROWS)
+    lines = (1, window // CHUNK_ROWS, CHUNK_ROWS)
     number = pl.BlockSpec(lines, lambda i, j, m, e, t, f, n: (t[m], 0, 0))
     anywhere = pl.BlockSpec(memory_space=pl.ANY)
     fetching = summed.left_tokens or summed.right_tokens
@@ -252,9 +267,9 @@ def sum_blocks(summed: Summed, blocks: tuple[int, int]) -> list[pl.BlockSpec]:
     ]
 
 
-def sum_operands(plan: RowPlan, summed: Summed) -> Arrays:
+def sum_operands(plan: RowPlan, summed: Summed, window: int) -> Arrays:
     """The kernel's operands in order."""
-    tokens = (plan.flat // CHOICES).reshape(-1, 1, TILE_ROWS)
+    tokens = (plan.flat // CHOICES).reshape(-1, 1, window)
     fetching = summed.left_tokens or summed.right_tokens
     return (
         *((tokens, tokens) if fetching else ()),
@@ -262,5 +277,5 @@ def sum_operands(plan: RowPlan, summed: Summed) -> Arrays:
         *summed.left,
         *summed.right_tokens,
         *summed.right,
-        *(in_lines(numbers, TILE_ROWS) for numbers in summed.numbers),
+        *(in_lines(numbers, window) for numbers in summed.numbers),
     )

@@ -67,6 +67,11 @@ def scheduled(layer, chip, dtype="bfloat16", choices=None, **sizes):
             "with fetches=true: it reads no rows of tokens that it could fetch; use "
             "false",
         ),
+        (
+            {"tile_rows": 256, "window_rows": 96},
+            "the kernel backward.grouped_sums.0 cannot run on tpu-v5e with "
+            "window_rows=96: a tile is whole windows, of chunks of 128 rows; use 128",
+        ),
         ({"fetches": 3}, "with fetches=3: it must be true or false; use false"),
         (
             {"tile_rows": True},
@@ -141,6 +146,7 @@ def test_printed_ir_with_another_schedule_is_checked_and_kept():
     for other, legal in (("64", True), ("40", False)):
         changed = text.replace(f"tile_rows = {tile}", f"tile_rows = {other}")
         changed = changed.replace("chunk_rows = 128", "chunk_rows = 64")
+        changed = re.sub(r"window_rows = \d+", f"window_rows = {other}", changed)
         passes = parse_passes(again, ALL_PASSES)
         if legal:
             kept = run_passes(mlir.parse(changed), passes, lambda name, module: None)

@@ -60,7 +60,7 @@ def test_tiles_are_whole_chunks_and_no_larger_than_an_experts_rows(rows, experts
 def test_every_way_to_cut_is_ranked_by_its_time(chip, work):
     for tile in tile_choices(work.rows, work.experts):
         found = ranked(work, tile, chip)
-        assert sorted(found) == sorted(candidates(work))
+        assert sorted(found) == sorted(candidates(work, tile))
         times = [seconds(work, tile, blocks, chip) for blocks in found]
         assert times == sorted(times)
 
@@ -71,16 +71,16 @@ def test_chunks_are_the_largest_powers_of_two_that_fill_a_tile(tile, chunk):
 
 
 def test_only_whole_rows_of_whole_lanes_of_words_are_fetched():
-    assert any(blocks.fetches for blocks in candidates(QWEN))
-    for blocks in candidates(QWEN):
+    assert any(blocks.fetches for blocks in candidates(QWEN, 256))
+    for blocks in candidates(QWEN, 256):
         assert not blocks.fetches or blocks.first == QWEN.first
     narrow = Work("rows", 64, 2, 128, 128, 1, 2, tokens=2, results=2)
-    assert not any(blocks.fetches for blocks in candidates(narrow))
+    assert not any(blocks.fetches for blocks in candidates(narrow, 64))
 
 
 def test_bytes_of_a_kernel_that_fetches_its_rows():
     """Rows come alone, results leave in whole tiles, matrices are read once."""
-    blocks = next(b for b in candidates(QWEN) if b.fetches)
+    blocks = next(b for b in candidates(QWEN, 256) if b.fetches)
     rows, matrices = 65536 + 128 * 8, 128 * 2 * 2048 * 768 * 2
     tiles = 318  # of 512 rows or so an expert: the third one for half of them
     places = tiles * 256
@@ -95,7 +95,7 @@ def test_bytes_of_a_kernel_that_fetches_its_rows():
 
 def test_rows_of_sums_are_fetched_in_blocks_of_whole_words():
     """Each block of the other side fetches every row once, whatever its blocks."""
-    fetching = [blocks for blocks in candidates(GRADIENT) if blocks.fetches]
+    fetching = [blocks for blocks in candidates(GRADIENT, 256) if blocks.fetches]
     assert {blocks.second for blocks in fetching} == {2048, 1024, 512, 256}
     whole, cut = (
         hbm_bytes(GRADIENT, 256, Blocks(768, second, True)) for second in (2048, 1024)

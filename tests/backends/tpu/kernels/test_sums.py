@@ -31,7 +31,8 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("blocks", [WIDTHS, (256, 256), (256, 128), (512, 128)])
 @pytest.mark.parametrize("fetches", [True, False])
-def test_sums_of_every_expert(small, blocks, fetches):
+@pytest.mark.parametrize("window", [TILE, CHUNK])
+def test_sums_of_every_expert(small, blocks, fetches, window):
     """An expert without rows gets zeros; rows come from tokens, or from a row space."""
     ids = np.random.default_rng(0).choice([-1, 0, 2], size=(TOKENS, CHOICES))
     plan = row_plan.row_plan(jnp.asarray(ids, jnp.int32))
@@ -54,6 +55,7 @@ def test_sums_of_every_expert(small, blocks, fetches):
         WIDTHS,
         jnp.float32,
         blocks,
+        window,
     )
     a, b = np.asarray(x, np.float64), np.asarray(right, np.float64)
     place = np.asarray(plan.sorted_row)
