@@ -32,7 +32,7 @@ from backends.tpu.kernel_ops import (
 )
 from backends.tpu.legality import needed, problems
 from backends.tpu.own_rules import legal_values, own_problems
-from backends.tpu.schedule import WINDOW, parts_of
+from backends.tpu.schedule import STAY, WINDOW, parts_of
 from bench import one_kernel
 from bench.ahead import CHIPS as TPUS
 from ir import mlir
@@ -121,6 +121,8 @@ def _blocks(kernel: KernelOp, random: Random) -> dict[str, Any]:
         schedule[field] = random.choice(every)
     if WINDOW in kernel.fields:
         schedule[WINDOW] = random.choice(parts_of(tile))
+    if STAY in kernel.fields:
+        schedule[STAY] = random.random() < 0.5
     fetched = kernel.fetched_field
     schedule["fetches"] = fetched is not None and random.random() < 0.5
     if fetched and schedule["fetches"] and random.random() < 0.9:

@@ -111,7 +111,9 @@ class Layer:
 
 def best_blocks(work: Work, tile: int, chip: Chip) -> Blocks:
     """The fastest blocks whose windows and sums fit in VMEM, two buffers a window."""
-    alike = (b for b in ranked(work, tile, chip) if b.window in (0, tile))
+    alike = (
+        b for b in ranked(work, tile, chip) if b.window in (0, tile) and not b.stay
+    )
     return next(b for b in alike if fits(work, tile, b, chip))
 
 

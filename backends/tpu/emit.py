@@ -35,6 +35,7 @@ def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
         _KERNELS / "chunks.py",
         _KERNELS / "copies.py",
         _KERNELS / "result_type.py",
+        _KERNELS / "row_blocks.py",
         _KERNELS / "rows.py",
         _KERNELS / "sums.py",
         _KERNELS / "combine.py",

@@ -65,12 +65,13 @@ def _grouped(kernel: KernelOp, chip: Chip, packed: set[tuple[str, Value]]) -> Es
     grid: tuple[int, ...]
     if kernel.kind == "grouped_rows":
         per_core = -(-tiles_of(work, tile) // cores(chip))
-        grid = (cores(chip), seconds, per_core, firsts)
-        parallel = cores(chip) if cores(chip) > 1 else seconds
+        between = (per_core, seconds) if blocks.stay else (seconds, per_core)
+        grid = (cores(chip), *between, firsts)
+        parallel = cores(chip)
     else:
         grid = (firsts, seconds, windows_of(work, tile, blocks))
         parallel = firsts * seconds
-    moved = hbm_bytes(work, tile, blocks)
+    moved = hbm_bytes(work, tile, blocks, cores(chip))
     moved += _prepared(kernel, gathered_bytes(work, tile, blocks), packed)
     flops = _done(kernel, work, chunk, blocks)
     return _estimate(kernel, chip, flops, moved, grid, parallel)

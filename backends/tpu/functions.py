@@ -159,7 +159,7 @@ class TpuFunction(FunctionText):
         names = self.name_results(op, "rows", now)
         self.lines.append(
             f"{tuple_text(names)} = grouped_rows({prologue}, {epilogue}, {plan}, "
-            f"{fetched}, {turned}, {results}, {blocks})"
+            f"{fetched}, {turned}, {results}, {blocks}, {schedule['rows_stay']})"
         )
 
     def result_texts(self, op: mlir.OpView) -> list[str]:

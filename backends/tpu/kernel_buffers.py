@@ -4,7 +4,7 @@ A mirror of the specs in `kernels/`, without tracing them; the tests hold both e
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backends.chips import Chip
@@ -12,7 +12,7 @@ from backends.tpu.buffers import LANES, Buffer, whole
 from backends.tpu.narrow import narrow_way
 from backends.tpu.operands import rows_operands, sums_operands
 from backends.tpu.piece import Piece, width
-from backends.tpu.schedule import WINDOW, blocks_of, cores
+from backends.tpu.schedule import WINDOW, blocks_of, cores, leaves
 from backends.tpu.storage import block_of, can_pack, stored_dtype
 from ir import mlir
 from ir.mlir import Value
@@ -116,6 +116,7 @@ def rows_buffers(
         shape, array = (1, 1, block_columns), (space.experts, 1, columns)
         fields = ("", "", "block_columns")
         yield Buffer("biases", "vmem", shape, kind.dtype, array, fields)
+    leaving = leaves((inner, columns), (block_inner, block_columns))
     for value, kind in zip(op.operation.results, result_types(op), strict=True):
         dtype = stored_dtype(kind, compute)
         if kind.shape[-1] == 1:
@@ -124,7 +125,8 @@ def rows_buffers(
         pair = 2 if can_pack(value, compute, block_columns) else 1
         dtype = "uint32" if pair == 2 else dtype
         held = columns // pair, block_columns // pair
-        yield space.space("results", *held, "block_columns", dtype)
+        result = space.space("results", *held, "block_columns", dtype)
+        yield replace(result, array=()) if leaving else result
     if block_inner != inner:
         size, named = (space.tile, block_columns), ("tile_rows", "block_columns")
         for _ in piece.products:

@@ -30,7 +30,7 @@ CUTS: Mapping[Kind, tuple[str, str]] = {
     "grouped_sums": schedule.FIELDS["sums"],
 }
 FIELDS: Mapping[Kind, tuple[str, ...]] = {
-    "grouped_rows": (*TILES, *CUTS["grouped_rows"], "fetches"),
+    "grouped_rows": (*TILES, *CUTS["grouped_rows"], schedule.STAY, "fetches"),
     "grouped_sums": (*TILES, *CUTS["grouped_sums"], schedule.WINDOW, "fetches"),
     "row_maps": TILES,
     "combine_rows": (STEP,),

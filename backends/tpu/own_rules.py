@@ -12,6 +12,7 @@ from backends.tpu.kernel_ops import FIELDS, STEP, TILES, KernelOp
 from backends.tpu.kernels.copies import COPIED_TOGETHER
 from backends.tpu.schedule import (
     LEAST_ROWS,
+    STAY,
     WINDOW,
     chunk_rows,
     cuts,
@@ -93,6 +94,8 @@ def _foreign(
 
 def _reason(kernel: KernelOp, schedule: Schedule, field: str, value: Any) -> str:
     """Why a field's value is wrong; empty if it is not."""
+    if field == STAY:
+        return "" if type(value) is bool else "it must be true or false"
     if field == "fetches":
         return _wrong_fetch(kernel, schedule, value)
     if type(value) is not int or value < 1:

@@ -37,24 +37,28 @@ FIELDS: Mapping[str, tuple[str, str]] = {
 
 
 WINDOW = "window_rows"
+STAY = "rows_stay"
 
 
 class Blocks(NamedTuple):
     """The sizes that two widths are cut in; whether the kernel fetches tokens' rows.
 
-    Sums have `window` rows of a tile at once, or all of them if it is 0.
+    Sums have `window` rows of a tile at once, or all of them if it is 0. Of products,
+    rows stay on the chip while all blocks of columns pass (`stay`), or the weights do
+    while all tiles of an expert pass.
     """
 
     first: int
     second: int
     fetches: bool = False
     window: int = 0
+    stay: bool = False
 
     def fields(self, kind: str) -> dict[str, Any]:
         """The blocks as a schedule's fields."""
         first, second = FIELDS[kind]
         found = {first: self.first, second: self.second, "fetches": self.fetches}
-        return found | ({WINDOW: self.window} if kind == "sums" else {})
+        return found | ({WINDOW: self.window} if kind == "sums" else {STAY: self.stay})
 
 
 def blocks_of(schedule: Mapping[str, Any]) -> tuple[int, int]:
@@ -65,8 +69,14 @@ def blocks_of(schedule: Mapping[str, Any]) -> tuple[int, int]:
 
 def read_blocks(schedule: Mapping[str, Any]) -> Blocks:
     """The blocks that a schedule's fields say."""
-    window = schedule.get(WINDOW, 0)
-    return Blocks(*blocks_of(schedule), schedule["fetches"], window)
+    window, stay = schedule.get(WINDOW, 0), schedule.get(STAY, False)
+    return Blocks(*blocks_of(schedule), schedule["fetches"], window, stay)
+
+
+def leaves(widths: tuple[int, int], blocks: tuple[int, int]) -> bool:
+    """Whether rows of results leave by copies of their own, and need no window."""
+    (first, second), (cut, columns) = widths, blocks
+    return cut < first and second % columns == 0 and columns % LANES == 0
 
 
 @dataclass(frozen=True)
@@ -177,9 +187,11 @@ def candidates(work: Work, tile: int) -> Iterator[Blocks]:
         if not work.packed or cut % (2 * LANES) == 0 or cut == work.second
     ]
     for first, second, window in product(firsts, seconds, windows):
-        if can_fetch(work, first, second):
-            yield Blocks(first, second, True, window)
-        yield Blocks(first, second, False, window)
+        sweeps = work.kind == "rows" and first == work.first and second < work.second
+        for stay in (False, True) if sweeps else (False,):
+            if can_fetch(work, first, second):
+                yield Blocks(first, second, True, window, stay)
+            yield Blocks(first, second, False, window, stay)
 
 
 def parts_of(tile: int) -> list[int]:
@@ -217,9 +229,11 @@ def least_bytes(work: Work, tile: int, blocks: Blocks) -> int:
     if work.kind == "sums":
         rows = work.inner * blocks.first + work.columns * blocks.second
         return area * (4 + work.results) + _BUFFERS * (blocks.window or tile) * rows
-    rows = work.inner * blocks.first + (work.columns + work.results) * blocks.second
+    rows = work.inner * blocks.first + work.columns * blocks.second
     held = work.products * work.matrix_bytes * area
-    return _BUFFERS * (held + tile * rows)
+    made = tile * blocks.second * work.results
+    copied = leaves((work.first, work.second), blocks[:2])
+    return _BUFFERS * (held + tile * rows) + made * (1 if copied else _BUFFERS)
 
 
 def blocks_in(work: Work, blocks: Blocks) -> tuple[int, int]:
@@ -245,8 +259,8 @@ def gathered_bytes(work: Work, tile: int, blocks: Blocks) -> int:
     )
 
 
-def hbm_bytes(work: Work, tile: int, blocks: Blocks) -> int:
-    """Bytes that a kernel reads and writes.
+def hbm_bytes(work: Work, tile: int, blocks: Blocks, cores: int = 1) -> int:
+    """Bytes that a kernel reads and writes, on so many cores.
 
     Blocks of rows move whole tiles; rows that the kernel fetches itself come alone.
     """
@@ -262,12 +276,24 @@ def hbm_bytes(work: Work, tile: int, blocks: Blocks) -> int:
         read = moved * (left * seconds + right * firsts) + fetched * token
         result = work.experts * work.first * work.second * work.results
         return read + result
-    read = seconds * work.first * (fetched * work.tokens + moved * work.inner)
+    sweeps = 1 if blocks.stay else seconds
+    read = sweeps * work.first * (fetched * work.tokens + moved * work.inner)
     once = moved * (work.columns + work.results) * work.second
     experts = min(work.experts, work.rows)
     once += work.biases * experts * work.second
     matrix = work.products * work.matrix_bytes * work.first * work.second
-    return read + once + matrix * (experts if firsts == 1 else tiles)
+    return read + once + matrix * loads(work, tile, blocks, cores)
+
+
+def loads(work: Work, tile: int, blocks: Blocks, cores: int) -> int:
+    """How often a matrix is read: once an expert if it stays, else once a tile.
+
+    Cores that share an expert's tiles read its matrix each.
+    """
+    tiles = tiles_of(work, tile)
+    if blocks.first < work.first or blocks.stay:
+        return tiles
+    return min(tiles, min(work.experts, work.rows) + cores - 1)
 
 
 def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
@@ -281,13 +307,14 @@ def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
     done = firsts * blocks.first * seconds * blocks.second
     needed = 2 * padded * done * work.products * passes
     steps = windows_of(work, tile, blocks) * firsts * seconds
-    times = needed / flops, hbm_bytes(work, tile, blocks) / bandwidth
+    times = needed / flops, hbm_bytes(work, tile, blocks, cores(chip)) / bandwidth
     busy = max(times) + EXPOSED * min(times)
     busy += gathered_bytes(work, tile, blocks) / bandwidth  # by an op of its own
     busy /= device_share(chip)
     if work.narrow and chip.name in SLOW:
         busy += widened(work, tile, blocks) / SLOW[chip.name]
-    copied = work.rows * (firsts * seconds if blocks.fetches else work.tokens > 0)
+    sweeps = firsts * (1 if blocks.stay else seconds)
+    copied = work.rows * (sweeps if blocks.fetches else work.tokens > 0)
     alone = steps * STEP_SECONDS + copied * COPY_CYCLES / clock_of(chip)
     return busy + alone / cores(chip)
 
@@ -299,7 +326,7 @@ def clock_of(chip: Chip) -> float:
 
 def widened(work: Work, tile: int, blocks: Blocks) -> int:
     """Elements of matrices that a kernel converts by block: of every one that comes."""
-    times = work.experts if blocks.first == work.first else tiles_of(work, tile)
+    times = loads(work, tile, blocks, cores=1)
     return work.products * work.first * work.second * times
 
 

@@ -25,6 +25,7 @@ from backends.tpu.schedule import (
     Work,
     chunk_rows,
     combined_tokens,
+    cores,
     gathered_bytes,
     hbm_bytes,
     least_bytes,
@@ -175,7 +176,8 @@ def _completed(
         schedule = {**base, **fields, **pins}
         values = value_bytes(work, base["chunk_rows"], blocks)
         if fits(kernel, schedule, chip, values):
-            moved = hbm_bytes(work, tile, blocks) + gathered_bytes(work, tile, blocks)
+            moved = hbm_bytes(work, tile, blocks, cores(chip))
+            moved += gathered_bytes(work, tile, blocks)
             found.append(Planned(time, moved, schedule))
     if found:
         return min(found, key=lambda plan: plan.moved)

@@ -3,7 +3,10 @@
 A piece of an expert's chain: the prologue makes the left operands from fetched rows,
 the products add up over blocks of the inner width, the epilogue makes the results from
 the sums. The grid is (cores, blocks of columns, tiles of rows, blocks of the inner
-width); only the tiles that have rows are run, and of those only the rows.
+width); only the tiles that have rows are run, and of those only the rows. An expert's
+weights stay on the chip for all of its tiles; or, with the tiles before the blocks of
+columns, a tile's rows stay for all of its weights. Where the inner width is cut, rows
+of results leave by copies of their own while the next block is added up.
 """
 
 from collections.abc import Callable
@@ -17,44 +20,42 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from backends.tpu.kernels.chunks import (
-    CHUNK_ROWS,
     for_chunks,
-    in_lines,
     rows_at,
     to_column,
     to_line,
 )
 from backends.tpu.kernels.copies import fetch_ahead
 from backends.tpu.kernels.result_type import result_type
-from backends.tpu.kernels.row_plan import CHOICES, TILE_ROWS, RowPlan
+from backends.tpu.kernels.row_blocks import (
+    COMPUTE_DTYPE,
+    CORES,
+    NARROW,
+    Arrays,
+    Fetched,
+    as_it_is,
+    flattened,
+    in_blocks,
+    leaving_buffers,
+    out_block,
+    out_shape,
+    scratch,
+    tile_of,
+    tiles_first,
+)
+from backends.tpu.kernels.row_plan import RowPlan
 from backends.tpu.kernels.words import from_words, pack
 
 VMEM_LIMIT = 16 * 2**20  # bytes that a kernel may take
 INTERPRET = False  # run as plain XLA code, on any machine
-COMPUTE_DTYPE = jnp.bfloat16  # what operands of products are rounded to
-# How matrices of one byte an element are multiplied: "" for others; "direct", as they
-# are; converted "by chunk", in every product; "by block", once, in memory of their own.
-NARROW = ""
+LANES = 128
 BYTE_LINES = 32  # lines of bytes that share a tile of memory
-CORES = 1  # TensorCores that share a device; each takes a share of the tiles
 
-Arrays = tuple[jax.Array, ...]
 # (blocks of inner rows, numbers per row) -> a left operand for each product.
 Prologue = Callable[[Arrays, Arrays], Arrays]
 # (sums, blocks of rows, numbers per row, biases) -> results; of sums over columns what
 # is to be added.
 Epilogue = Callable[[Arrays, Arrays, Arrays, Arrays], Arrays]
-
-
-class Fetched(NamedTuple):
-    """What a piece reads."""
-
-    tokens: Arrays  # [T, A] as words: the kernel fetches rows of it, for the prologue
-    inner: Arrays  # row spaces [PLACES, A], for the prologue
-    columns: Arrays  # row spaces [PLACES, B], for the epilogue
-    numbers: Arrays  # row spaces [PLACES, 1], for both
-    weights: Arrays  # [E, A, B], or transposed, one for each product
-    biases: Arrays  # [E, B]
 
 
 class Refs(NamedTuple):
@@ -70,6 +71,8 @@ class Refs(NamedTuple):
     biases: Any
     results: Any
     sums: Any  # float32 [TILE_ROWS, columns], where the inner width is cut
+    leaving: Any  # [TILE_ROWS, columns], results that leave by a copy
+    left_chip: Any  # their semaphores
     wide: Any  # blocks of weights in COMPUTE_DTYPE, where those are narrower
     buffers: Any  # [2, TILE_ROWS, W], one for each of `tokens`
     arrived: Any  # their semaphores
@@ -83,6 +86,7 @@ def grouped_rows(
     transposed: tuple[bool, ...],
     results: tuple[tuple[int, Any], ...],
     blocks: tuple[int, int],
+    rows_stay: bool,
 ) -> Arrays:
     """Row spaces [PLACES, width], one for each (width, dtype) of `results`.
 
@@ -91,19 +95,26 @@ def grouped_rows(
     the kept rows is undefined. `transposed` says which weights are [E, B, A]; `blocks`
     are the sizes that A and B are cut in: A in whole blocks, and not at all with
     `tokens`. The last block of B may hold columns beyond B, which nothing reads.
+    With `rows_stay` tiles come before blocks of columns.
     """
     tile_inner, tile_columns = blocks
     axes = (2, 1) if transposed[0] else (1, 2)
     depth, width = (fetched.weights[0].shape[axis] for axis in axes)
     whole = tile_inner == depth
+    columns = pl.cdiv(width, tile_columns)
     per_core = pl.cdiv(jnp.maximum(plan.tiles[0], 1), CORES)
-    grid = CORES, pl.cdiv(width, tile_columns), per_core, depth // tile_inner
+    between = (per_core, columns) if rows_stay else (columns, per_core)
+    grid = CORES, *between, depth // tile_inner
+    order = tiles_first if rows_stay else as_it_is
+    leaves = not whole and width % tile_columns == 0 and tile_columns % LANES == 0
+    leaving = leaving_buffers(results, tile_columns) if leaves else []
     fetching = len(fetched.tokens)
     counts = (
         *(min(fetching, 1),) * 2,
         *map(len, fetched),
         len(results),
         0 if whole else len(transposed),
+        *(len(leaving), min(len(leaving), 1)),
         len(transposed) if NARROW == "by block" else 0,
         *(fetching,) * 2,
     )
@@ -111,28 +122,37 @@ def grouped_rows(
     def kernel(expert: Any, filled: Any, told: Any, *flat_refs: Any) -> None:
         refs = Refs(*grouped_refs(flat_refs, counts))
         n, m, k = pl.program_id(1), pl.program_id(2), pl.program_id(3)
+        if rows_stay:
+            n, m = m, n
         tile = tile_of(pl.program_id(0), m, told)
         later = tile_of(pl.program_id(0), m + 1, told)
-        slots = [
-            fetch_ahead(
-                source,
-                buffers,
-                arrived,
-                m,
-                told[1],
-                (refs.first[0], refs.following[0]),
-                (filled[tile], filled[later]),
-            )
-            for source, buffers, arrived in zip(
-                refs.tokens, refs.buffers, refs.arrived, strict=True
-            )
-        ]
+        slot = lax.rem(m, 2)
+
+        def fetch() -> None:
+            held = zip(refs.tokens, refs.buffers, refs.arrived, strict=True)
+            for source, buffers, arrived in held:
+                index, rows = (
+                    (*refs.first, *refs.following),
+                    (filled[tile], filled[later]),
+                )
+                fetch_ahead(source, buffers, arrived, m, told[1], index, rows)
+
+        if rows_stay:
+            pl.when(n == 0)(fetch)
+        else:
+            fetch()
+
+        last = k == pl.num_programs(3) - 1
+        copies = ResultCopies(results, refs) if leaving else None
+        if copies:
+            pl.when(last & copies.any_before())(copies.wait)
 
         matrices = refs.weights
         if NARROW == "by block":
             matrices = refs.wide
             before = expert[jnp.maximum(tile - 1, 0)]
-            pl.when((m == 0) | (expert[tile] != before) | (not whole))(
+            moved = rows_stay or not whole
+            pl.when((m == 0) | (expert[tile] != before) | moved)(
                 partial(widen, refs.weights, refs.wide)
             )
 
@@ -141,8 +161,7 @@ def grouped_rows(
             numbers = tuple(
                 to_column(ref[0, pl.ds(number, 1), :size]) for ref in refs.numbers
             )
-            held = zip(refs.buffers, slots, strict=True)
-            copied = tuple(from_words(buffer[slot, at, :]) for buffer, slot in held)
+            copied = tuple(from_words(held[slot, at, :]) for held in refs.buffers)
             lefts = prologue((*copied, *read(refs.inner, at)), numbers)
             products = tuple(
                 block_product(left, weight[0], turned)
@@ -156,7 +175,7 @@ def grouped_rows(
             for total, product in zip(refs.sums, products, strict=True):
                 total[at, :] = jnp.where(k == 0, 0, total[at, :]) + product
 
-            @pl.when(k == pl.num_programs(3) - 1)
+            @pl.when(last)
             def _() -> None:
                 finish(read(refs.sums, at), number, size, numbers)
 
@@ -165,10 +184,14 @@ def grouped_rows(
             own = tuple(bias[0] for bias in refs.biases)
             made = epilogue(sums, read(refs.columns, at), numbers, own)
             left = width - n * tile_columns if width % tile_columns else None
-            for out, result in zip(refs.results, made, strict=True):
+            outs = copies.buffers if copies else refs.results
+            for out, result in zip(outs, made, strict=True):
                 store(out, result, number, at, left)
 
         for_chunks(filled[tile], chunk)
+        if copies:
+            pl.when(last)(partial(copies.start, tile, n))
+            pl.when(last & copies.no_more())(copies.wait)
 
     operands = flattened(plan, fetched)
     made = pl.pallas_call(
@@ -176,21 +199,21 @@ def grouped_rows(
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=grid,
-            in_specs=in_blocks(fetched, transposed, tile_inner, tile_columns),
-            out_specs=[out_block(*result, tile_columns) for result in results],
-            scratch_shapes=scratch(fetched, transposed, whole, blocks),
+            in_specs=[
+                order(block)
+                for block in in_blocks(fetched, transposed, tile_inner, tile_columns)
+            ],
+            out_specs=[
+                order(out_block(*result, tile_columns, leaves)) for result in results
+            ],
+            scratch_shapes=scratch(fetched, transposed, whole, blocks, leaving),
         ),
         out_shape=[
-            result_type(out_shape(plan, *result, grid[1]), result[1], *operands)
+            result_type(out_shape(plan, *result, columns), result[1], *operands)
             for result in results
         ],
         compiler_params=pltpu.CompilerParams(
-            dimension_semantics=(
-                "parallel",
-                "arbitrary" if CORES > 1 else "parallel",
-                "arbitrary",
-                "arbitrary",
-            ),
+            dimension_semantics=("parallel", *("arbitrary",) * 3),
             vmem_limit_bytes=VMEM_LIMIT,
             disable_bounds_checks=True,  # checks cost as much as the copies
         ),
@@ -200,12 +223,44 @@ def grouped_rows(
     return tuple(jnp.sum(m, axis=0).reshape(-1, 1) if m.ndim == 4 else m for m in made)
 
 
-def tile_of(core: jax.Array, m: jax.Array, told: Any) -> jax.Array:
-    """The m-th tile of a core; the last one again where there are no more.
+class ResultCopies:
+    """Results of whole rows, that leave the chip while the next block is added up."""
 
-    `told` are the number of tiles and how many of them a core takes.
-    """
-    return jnp.minimum(core * told[1] + m, jnp.maximum(told[0] - 1, 0))
+    def __init__(self, results: tuple[tuple[int, Any], ...], refs: Refs) -> None:
+        held = iter(refs.leaving)
+        wide = [width > 1 for width, _ in results]
+        self.buffers = [
+            next(held) if is_wide else out
+            for is_wide, out in zip(wide, refs.results, strict=True)
+        ]
+        self.pairs = [
+            (buffer, out)
+            for is_wide, buffer, out in zip(
+                wide, self.buffers, refs.results, strict=True
+            )
+            if is_wide
+        ]
+        (self.left_chip,) = refs.left_chip
+
+    def any_before(self) -> jax.Array:
+        return pl.program_id(1) + pl.program_id(2) > 0
+
+    def no_more(self) -> jax.Array:
+        ends = (pl.program_id(axis) == pl.num_programs(axis) - 1 for axis in (1, 2))
+        return next(ends) & next(ends)
+
+    def start(self, tile: jax.Array, n: jax.Array) -> None:
+        """Start copying the n-th block of a tile's results."""
+        for number, (buffer, out) in enumerate(self.pairs):
+            rows, columns = buffer.shape
+            at = pl.ds(tile * rows, rows), pl.ds(n * columns, columns)
+            done = self.left_chip.at[number]
+            pltpu.make_async_copy(buffer, out.at[at], done).start()
+
+    def wait(self) -> None:
+        for number, (buffer, _) in enumerate(self.pairs):
+            done = self.left_chip.at[number]
+            pltpu.make_async_copy(buffer, buffer, done).wait()
 
 
 def block_product(left: jax.Array, weight: jax.Array, turned: bool) -> jax.Array:
@@ -258,105 +313,6 @@ def store(
         out[at, :] = pack(result)
     else:
         out[at, :] = result.astype(out.dtype)
-
-
-def in_blocks(
-    fetched: Fetched, transposed: tuple[bool, ...], tile_inner: int, tile_columns: int
-) -> list[pl.BlockSpec]:
-    """How each operand is cut; weights and biases follow the tile's expert."""
-
-    def weight(turned: bool) -> pl.BlockSpec:
-        if turned:
-            shape = (1, tile_columns, tile_inner)
-            return spec(shape, lambda n, t, k, e: (e[t], n, k))
-        shape = (1, tile_inner, tile_columns)
-        return spec(shape, lambda n, t, k, e: (e[t], k, n))
-
-    inner = spec((TILE_ROWS, tile_inner), lambda n, t, k, e: (t, k))
-    columns = spec((TILE_ROWS, tile_columns), lambda n, t, k, e: (t, n))
-    lines = (1, TILE_ROWS // CHUNK_ROWS, CHUNK_ROWS)
-    number = spec(lines, lambda n, t, k, e: (t, 0, 0))
-    bias = spec((1, 1, tile_columns), lambda n, t, k, e: (e[t], 0, n))
-    return [
-        *(token_blocks() if fetched.tokens else ()),
-        *(pl.BlockSpec(memory_space=pl.ANY) for _ in fetched.tokens),
-        *(inner for _ in fetched.inner),
-        *(columns for _ in fetched.columns),
-        *(number for _ in fetched.numbers),
-        *(weight(turned) for turned in transposed),
-        *(bias for _ in fetched.biases),
-    ]
-
-
-def spec(shape: tuple[int, ...], index: Callable[..., Any]) -> pl.BlockSpec:
-    """A block by (block of columns, tile, block of the inner width, experts)."""
-    return pl.BlockSpec(
-        shape, lambda h, n, m, k, e, f, told: index(n, tile_of(h, m, told), k, e)
-    )
-
-
-def token_blocks() -> tuple[pl.BlockSpec, pl.BlockSpec]:
-    """Tokens of the core's first tile, and of the tile after this one."""
-    shape = (1, 1, TILE_ROWS)
-
-    def at(step: Callable[[Any], Any]) -> pl.BlockSpec:
-        return pl.BlockSpec(
-            shape,
-            lambda h, n, m, k, e, f, told: (tile_of(h, step(m), told), 0, 0),
-            memory_space=pltpu.SMEM,
-        )
-
-    return at(lambda m: 0), at(lambda m: m + 1)
-
-
-def out_block(width: int, dtype: Any, tile_columns: int) -> pl.BlockSpec:
-    """Blocks of a result; sums over columns have a slice for each block of columns."""
-    if width == 1:
-        lines = (1, 1, TILE_ROWS // CHUNK_ROWS, CHUNK_ROWS)
-        return spec(lines, lambda n, t, k, e: (n, t, 0, 0))
-    held = tile_columns // 2 if dtype == jnp.uint32 else tile_columns
-    return spec((TILE_ROWS, held), lambda n, t, k, e: (t, n))
-
-
-def out_shape(plan: RowPlan, width: int, dtype: Any, cuts: int) -> tuple[int, ...]:
-    places = plan.flat.size
-    if width == 1:
-        tiles = places // TILE_ROWS
-        return (cuts, tiles, TILE_ROWS // CHUNK_ROWS, CHUNK_ROWS)
-    return (places, width // 2 if dtype == jnp.uint32 else width)
-
-
-def scratch(
-    fetched: Fetched, transposed: tuple[bool, ...], whole: bool, blocks: tuple[int, int]
-) -> list[Any]:
-    """Sums, where the inner width is cut, widened weights, buffers of fetched rows."""
-    sums = () if whole else transposed
-    wide: tuple[bool, ...] = ()
-    if NARROW == "by block":
-        wide = transposed
-    return [
-        *(pltpu.VMEM((TILE_ROWS, blocks[1]), jnp.float32) for _ in sums),
-        *(
-            pltpu.VMEM((1, *(blocks[::-1] if turned else blocks)), COMPUTE_DTYPE)
-            for turned in wide
-        ),
-        *(pltpu.VMEM((2, TILE_ROWS, t.shape[1]), t.dtype) for t in fetched.tokens),
-        *(pltpu.SemaphoreType.DMA((2,)) for _ in fetched.tokens),
-    ]
-
-
-def flattened(plan: RowPlan, fetched: Fetched) -> Arrays:
-    """The kernel's operands in order; a bias [E, B] as [E, 1, B]."""
-    tokens = (plan.flat // CHOICES).reshape(-1, 1, TILE_ROWS)
-    return (
-        *((tokens, tokens) if fetched.tokens else ()),
-        *fetched.tokens,
-        *fetched.inner,
-        *fetched.columns,
-        *(in_lines(numbers, TILE_ROWS) for numbers in fetched.numbers),
-        *fetched.weights,
-        *(bias[:, None, :] for bias in fetched.biases),
-    )
 
 
 def grouped_refs(refs: Any, counts: tuple[int, ...]) -> list[Any]:
