@@ -136,7 +136,7 @@ class TpuFunction(FunctionText):
         after = self.part(
             op,
             (
-                ("sums", piece.sums),
+                ("sums", (piece.joined,) if piece.joined else piece.sums),
                 ("columns", read.columns),
                 numbers,
                 ("biases", read.biases),
@@ -159,7 +159,8 @@ class TpuFunction(FunctionText):
         names = self.name_results(op, "rows", now)
         self.lines.append(
             f"{tuple_text(names)} = grouped_rows({prologue}, {epilogue}, {plan}, "
-            f"{fetched}, {turned}, {results}, {blocks}, {schedule['rows_stay']})"
+            f"{fetched}, {turned}, {results}, {blocks}, {schedule['rows_stay']}, "
+            f"{piece.joined is not None})"
         )
 
     def result_texts(self, op: mlir.OpView) -> list[str]:

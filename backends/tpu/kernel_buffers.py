@@ -129,7 +129,7 @@ def rows_buffers(
         yield replace(result, array=()) if leaving else result
     if block_inner != inner:
         size, named = (space.tile, block_columns), ("tile_rows", "block_columns")
-        for _ in piece.products:
+        for _ in piece.products[: 1 if piece.joined else None]:
             yield Buffer("sums", "vmem", size, "float32", fields=named)
     for value in read.tokens:
         yield space.fetched(value, block_inner, "block_inner")

@@ -41,6 +41,14 @@ class Piece:
         return tuple(op.operation.results[0] for op in self.products)
 
     @property
+    def joined(self) -> Value | None:
+        """The sum of two products that nothing else reads: they add up as one."""
+        readers = [mlir.user(use) for value in self.sums for use in value.uses]
+        if len(self.sums) != 2 or len(readers) != 2 or readers[0] != readers[1]:
+            return None
+        return readers[0].results[0] if _adds(readers[0]) else None
+
+    @property
     def transposed(self) -> tuple[bool, ...]:
         return tuple(bool(attributes_of(op)["transposed"]) for op in self.products)
 
@@ -70,6 +78,14 @@ class Piece:
 
     def is_weight(self, argument: Value) -> bool:
         return self.arguments[argument][0] == "weight"
+
+
+def _adds(op: mlir.Operation) -> bool:
+    """Whether an op is a map that adds its two operands, and does nothing else."""
+    if op.name != "moe.map" or len(op.operands) != 2:
+        return False
+    first, *others = op.regions[0].blocks[0].operations
+    return first.operation.name == "stablehlo.add" and len(others) == 1
 
 
 def take_apart(op: mlir.OpView) -> Piece:

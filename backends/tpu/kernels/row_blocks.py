@@ -146,17 +146,16 @@ def out_shape(plan: RowPlan, width: int, dtype: Any, cuts: int) -> tuple[int, ..
 def scratch(
     fetched: Fetched,
     transposed: tuple[bool, ...],
-    whole: bool,
+    sums: int,
     blocks: tuple[int, int],
     leaving: list[Any],
 ) -> list[Any]:
     """Sums, where the inner width is cut, results, widened weights, fetched rows."""
-    sums = () if whole else transposed
     wide: tuple[bool, ...] = ()
     if NARROW == "by block":
         wide = transposed
     return [
-        *(pltpu.VMEM((TILE_ROWS, blocks[1]), jnp.float32) for _ in sums),
+        *(pltpu.VMEM((TILE_ROWS, blocks[1]), jnp.float32) for _ in range(sums)),
         *leaving,
         *([pltpu.SemaphoreType.DMA((len(leaving),))] if leaving else ()),
         *(

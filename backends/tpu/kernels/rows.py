@@ -87,6 +87,7 @@ def grouped_rows(
     results: tuple[tuple[int, Any], ...],
     blocks: tuple[int, int],
     rows_stay: bool,
+    adds: bool,
 ) -> Arrays:
     """Row spaces [PLACES, width], one for each (width, dtype) of `results`.
 
@@ -95,7 +96,8 @@ def grouped_rows(
     the kept rows is undefined. `transposed` says which weights are [E, B, A]; `blocks`
     are the sizes that A and B are cut in: A in whole blocks, and not at all with
     `tokens`. The last block of B may hold columns beyond B, which nothing reads.
-    With `rows_stay` tiles come before blocks of columns.
+    With `rows_stay` tiles come before blocks of columns. With `adds` the products are
+    added, and the epilogue has one sum.
     """
     tile_inner, tile_columns = blocks
     axes = (2, 1) if transposed[0] else (1, 2)
@@ -108,12 +110,13 @@ def grouped_rows(
     order = tiles_first if rows_stay else as_it_is
     leaves = not whole and width % tile_columns == 0 and tile_columns % LANES == 0
     leaving = leaving_buffers(results, tile_columns) if leaves else []
+    sums = 0 if whole else 1 if adds else len(transposed)
     fetching = len(fetched.tokens)
     counts = (
         *(min(fetching, 1),) * 2,
         *map(len, fetched),
         len(results),
-        0 if whole else len(transposed),
+        sums,
         *(len(leaving), min(len(leaving), 1)),
         len(transposed) if NARROW == "by block" else 0,
         *(fetching,) * 2,
@@ -169,6 +172,8 @@ def grouped_rows(
                     lefts, matrices, transposed, strict=True
                 )
             )
+            if adds:
+                products = (sum(products[1:], products[0]),)
             if whole:
                 finish(products, number, size, numbers)
                 return
@@ -179,10 +184,12 @@ def grouped_rows(
             def _() -> None:
                 finish(read(refs.sums, at), number, size, numbers)
 
-        def finish(sums: Arrays, number: jax.Array, size: int, numbers: Arrays) -> None:
+        def finish(
+            totals: Arrays, number: jax.Array, size: int, numbers: Arrays
+        ) -> None:
             at = rows_at(number, size)
             own = tuple(bias[0] for bias in refs.biases)
-            made = epilogue(sums, read(refs.columns, at), numbers, own)
+            made = epilogue(totals, read(refs.columns, at), numbers, own)
             left = width - n * tile_columns if width % tile_columns else None
             outs = copies.buffers if copies else refs.results
             for out, result in zip(outs, made, strict=True):
@@ -206,7 +213,7 @@ def grouped_rows(
             out_specs=[
                 order(out_block(*result, tile_columns, leaves)) for result in results
             ],
-            scratch_shapes=scratch(fetched, transposed, whole, blocks, leaving),
+            scratch_shapes=scratch(fetched, transposed, sums, blocks, leaving),
         ),
         out_shape=[
             result_type(out_shape(plan, *result, columns), result[1], *operands)
