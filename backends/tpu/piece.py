@@ -43,7 +43,8 @@ class Piece:
     @property
     def joined(self) -> Value | None:
         """The sum of two products that nothing else reads: they add up as one."""
-        readers = [mlir.user(use) for value in self.sums for use in value.uses]
+        uses = [use for value in self.sums for use in value.uses]
+        readers = [mlir.user(use).operation for use in uses]
         if len(self.sums) != 2 or len(readers) != 2 or readers[0] != readers[1]:
             return None
         return readers[0].results[0] if _adds(readers[0]) else None

@@ -59,6 +59,7 @@ class _Cutter:
             zip(block.arguments, zip(kinds, outer, strict=True), strict=True)
         )
         self.home: dict[Value, int] = dict.fromkeys(block.arguments, _FREE)
+        self.yielded = list(self.last.operation.operands)
         self.pieces: list[_Piece] = []
         self.stored: dict[Value, Value] = {}
 
@@ -117,8 +118,25 @@ class _Cutter:
     def needed(self, number: int) -> list[Value]:
         """Values of a piece that the results or other pieces read."""
         made = [v for v, home in self.home.items() if home == number]
-        yielded = list(self.last.operation.operands)
-        return [v for v in made if v in yielded or self.readers(v, number)]
+        return [v for v in made if v in self.yielded or self.stores(v, number)]
+
+    def stores(self, value: Value, number: int) -> bool:
+        """Whether other pieces read a value and must find it in memory."""
+        return bool(self.readers(value, number)) and not self.follows(value)
+
+    def follows(self, value: Value) -> bool:
+        """Whether a value is made, element by element, of one result that is stored.
+
+        Its readers make it again: what they fetch is no wider than the value itself.
+        """
+        producer = mlir.producer(value)
+        if value in self.yielded or producer is None or producer.name != "moe.map":
+            return False
+        if len(producer.operands) != 1:
+            return False
+        (source,) = producer.operands
+        stored = source in self.yielded and source not in self.fetched
+        return stored or self.follows(source)
 
     def readers(self, value: Value, number: int) -> list[mlir.OpView]:
         """Ops of other pieces that read a value."""
@@ -193,9 +211,10 @@ class _Cutter:
         while waiting:
             value = waiting.pop(0)
             producer = mlir.producer(value)
-            if value in self.fetched or self.home[value] not in (number, _FREE):
+            other = self.home[value] not in (number, _FREE)
+            if value in self.fetched or (other and not self.follows(value)):
                 found[value] = None
-            elif self.home[value] == _FREE and producer is not None:
+            elif (other or self.home[value] == _FREE) and producer is not None:
                 waiting = [*producer.operands, *waiting]
         return sorted(found, key=lambda v: KINDS.index(self.kind(v)))
 
