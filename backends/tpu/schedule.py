@@ -215,12 +215,22 @@ def value_bytes(work: Work, chunk: int, blocks: Blocks) -> int:
     """The most VMEM that the values of a chunk take, where registers are too few."""
     first, second = (-(-cut // LANES) * LANES for cut in blocks[:2])
     if work.kind == "sums":
-        return chunk * 4 * 2 * (first + second)
+        left, right = operands_of(work)
+        parts = 2 if work.operand_bytes == 4 else 1  # float32 as parts of bfloat16
+        return chunk * 4 * parts * (left * first + right * second)
     made = 3 * work.products * second
     values = chunk * 4 * (first * (2 if work.tokens else 1) + made)
     if work.narrow:  # converted, if the compiler keeps them
         values += work.products * work.operand_bytes * first * second
     return values
+
+
+def operands_of(work: Work) -> tuple[int, int]:
+    """How many arrays of rows each side of sums is made of."""
+    sides = [work.inner, work.columns]
+    sides[work.token_side] += work.tokens
+    left, right = (max(side // work.operand_bytes, 1) for side in sides)
+    return left, right
 
 
 def least_bytes(work: Work, tile: int, blocks: Blocks) -> int:
@@ -282,18 +292,20 @@ def hbm_bytes(work: Work, tile: int, blocks: Blocks, cores: int = 1) -> int:
     experts = min(work.experts, work.rows)
     once += work.biases * experts * work.second
     matrix = work.products * work.matrix_bytes * work.first * work.second
-    return read + once + matrix * loads(work, tile, blocks, cores)
+    return read + once + round(matrix * loads(work, tile, blocks, cores))
 
 
-def loads(work: Work, tile: int, blocks: Blocks, cores: int) -> int:
+def loads(work: Work, tile: int, blocks: Blocks, cores: int) -> float:
     """How often a matrix is read: once an expert if it stays, else once a tile.
 
-    Cores that share an expert's tiles read its matrix each.
+    Cores that share an expert's tiles read its matrix each; some take up their tiles
+    where an expert begins.
     """
     tiles = tiles_of(work, tile)
     if blocks.first < work.first or blocks.stay:
         return tiles
-    return min(tiles, min(work.experts, work.rows) + cores - 1)
+    experts = min(work.experts, work.rows, tiles)
+    return experts + (cores - 1) * (1 - experts / max(tiles, 1))
 
 
 def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
@@ -327,7 +339,7 @@ def clock_of(chip: Chip) -> float:
 def widened(work: Work, tile: int, blocks: Blocks) -> int:
     """Elements of matrices that a kernel converts by block: of every one that comes."""
     times = loads(work, tile, blocks, cores=1)
-    return work.products * work.first * work.second * times
+    return round(work.products * work.first * work.second * times)
 
 
 def ranked(work: Work, tile: int, chip: Chip) -> list[Blocks]:
