@@ -241,9 +241,10 @@ def least_bytes(work: Work, tile: int, blocks: Blocks) -> int:
         return area * (4 + work.results) + _BUFFERS * (blocks.window or tile) * rows
     rows = work.inner * blocks.first + work.columns * blocks.second
     held = work.products * work.matrix_bytes * area
-    made = tile * blocks.second * work.results
     copied = leaves((work.first, work.second), blocks[:2])
-    return _BUFFERS * (held + tile * rows) + made * (1 if copied else _BUFFERS)
+    made = work.results * (1 if copied else _BUFFERS)
+    made += 4 if blocks.first < work.first else 0  # sums
+    return _BUFFERS * (held + tile * rows) + tile * blocks.second * made
 
 
 def blocks_in(work: Work, blocks: Blocks) -> tuple[int, int]:
@@ -262,11 +263,15 @@ def windows_of(work: Work, tile: int, blocks: Blocks) -> int:
 
 
 def gathered_bytes(work: Work, tile: int, blocks: Blocks) -> int:
-    """Bytes of the gather of tokens' rows before a kernel that does not fetch them."""
+    """Bytes of the gather of tokens' rows before a kernel that does not fetch them.
+
+    XLA gathers every place of the row space, also those that hold no row.
+    """
+    if blocks.fetches:
+        return 0
     width = work.second if work.token_side else work.first
-    return (
-        0 if blocks.fetches else 2 * tiles_of(work, tile) * tile * width * work.tokens
-    )
+    tiles = work.rows // tile + min(work.experts, work.rows)
+    return 2 * tiles * tile * width * work.tokens
 
 
 def hbm_bytes(work: Work, tile: int, blocks: Blocks, cores: int = 1) -> int:
@@ -289,7 +294,7 @@ def hbm_bytes(work: Work, tile: int, blocks: Blocks, cores: int = 1) -> int:
     sweeps = 1 if blocks.stay else seconds
     read = sweeps * work.first * (fetched * work.tokens + moved * work.inner)
     once = moved * (work.columns + work.results) * work.second
-    experts = min(work.experts, work.rows)
+    experts = min(work.experts, work.rows, tiles)
     once += work.biases * experts * work.second
     matrix = work.products * work.matrix_bytes * work.first * work.second
     return read + once + round(matrix * loads(work, tile, blocks, cores))

@@ -22,6 +22,7 @@ from backends.tpu.legality import fits, verify_schedules, vmem_of
 from backends.tpu.router_schedule import schedule_routers
 from backends.tpu.schedule import (
     CHUNK_ROWS,
+    Blocks,
     Work,
     chunk_rows,
     combined_tokens,
@@ -162,12 +163,7 @@ def _completed(
     room = vmem_limit(chip)
     every = ranked(work, tile, chip)
     small = [blocks for blocks in every if least_bytes(work, tile, blocks) <= room]
-    options = [(b, b.fields(work.kind)) for b in small or every]
-    agreeing = [
-        (blocks, fields)
-        for blocks, fields in options
-        if all(pins.get(name, value) == value for name, value in fields.items())
-    ]
+    agreeing = _agreeing(small, work.kind, pins) or _agreeing(every, work.kind, pins)
     found: list[Planned] = []
     for blocks, fields in agreeing:
         time = seconds(work, tile, blocks, chip)
@@ -181,9 +177,22 @@ def _completed(
             found.append(Planned(time, moved, schedule))
     if found:
         return min(found, key=lambda plan: plan.moved)
-    left = [{**base, **fields, **pins} for _, fields in agreeing or options]
+    options = agreeing or _agreeing(every, work.kind, {})
+    left = [{**base, **fields, **pins} for _, fields in options]
     least = min(left, key=lambda other: vmem_of(kernel, other, chip))
     return Planned(inf, 0, least)
+
+
+def _agreeing(
+    every: list[Blocks], kind: str, pins: Pins
+) -> list[tuple[Blocks, dict[str, Any]]]:
+    """Blocks that the pins allow, and their fields."""
+    pairs = ((blocks, blocks.fields(kind)) for blocks in every)
+    return [
+        (blocks, fields)
+        for blocks, fields in pairs
+        if all(pins.get(name, value) == value for name, value in fields.items())
+    ]
 
 
 def _step_tokens(kernel: KernelOp, chip: Chip) -> int:

@@ -26,7 +26,6 @@ class Canonicalize(Pass):
     def apply(self, module: mlir.Module) -> None:
         for function in mlir.functions(module).values():
             block = mlir.entry(function)
-            _sink_conversions(block)
             for op in list(block.operations):
                 for region in op.operation.regions:
                     for inner in region.blocks:
@@ -34,6 +33,7 @@ class Canonicalize(Pass):
                         _merge(inner)
                         _drop_dead(inner)
             _drop_identities(block)
+            _sink_conversions(block)
             _prune_results(block)
             _merge(block)
             _drop_dead(block)

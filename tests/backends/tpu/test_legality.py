@@ -102,8 +102,8 @@ def test_too_large_a_tile_names_need_limit_and_largest_buffer():
     assert str(raised.value) == (
         "mixtral_moe.py:43: the kernel forward.grouped_rows.0 needs 33.54 MiB of VMEM "
         "on tpu-v4, and can have 14.4 MiB, with block_columns=768, block_inner=256, "
-        "chunk_rows=128, fetches=true, tile_rows=8192; its largest buffer is the "
-        "results, 2 x bfloat16[8192, 768], 24 MiB: tile_rows=2048 or "
+        "chunk_rows=128, fetches=true, rows_stay=false, tile_rows=8192; its largest "
+        "buffer is the results, 2 x bfloat16[8192, 768], 24 MiB: tile_rows=2048 or "
         "block_columns=128 would fit"
     )
 

@@ -13,7 +13,7 @@ from backends.chips import CHIPS
 from backends.tpu.compile import Argument, Job, compile_many
 from backends.tpu.kernel_ops import grouped_kernels
 from backends.tpu.narrow import SLOW, narrow_way
-from backends.tpu.schedule import Blocks, Work, hbm_bytes, seconds
+from backends.tpu.schedule import Blocks, Work, hbm_bytes, seconds, tiles_of
 from bench.ahead import Shape
 from bench.traffic import ours
 from ir import mlir
@@ -71,8 +71,9 @@ def test_gated_experts_agree_with_the_oracle(
 def test_matrices_are_half_the_bytes():
     blocks = Blocks(2048, 768, fetches=True)
     narrow = replace(DECODE, narrow=True, biases=8)
-    scales = 8 * 128 * 768
-    matrices = 2 * 128 * 2048 * 768
+    touched = tiles_of(DECODE, 16)  # experts that any of 256 rows go to
+    scales = 8 * touched * 768
+    matrices = 2 * touched * 2048 * 768
     wide, found = hbm_bytes(DECODE, 16, blocks), hbm_bytes(narrow, 16, blocks)
     assert wide - found == matrices - scales
     assert seconds(narrow, 16, blocks, CHIPS["tpu-v6e"]) < 0.55 * seconds(
@@ -83,7 +84,7 @@ def test_matrices_are_half_the_bytes():
 def test_the_model_of_time_counts_conversions_by_block():
     blocks = Blocks(2048, 768)
     chip, narrow = CHIPS["tpu-v4"], replace(DECODE, narrow=True)
-    converted = 2 * 128 * 2048 * 768 / SLOW["tpu-v4"]
+    converted = 2 * tiles_of(DECODE, 16) * 2048 * 768 / SLOW["tpu-v4"]
     assert seconds(narrow, 16, blocks, chip) > converted
     assert seconds(narrow, 16, blocks, chip) > seconds(DECODE, 16, blocks, chip)
 
