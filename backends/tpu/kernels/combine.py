@@ -14,8 +14,9 @@ from jax.experimental.pallas import tpu as pltpu
 from backends.tpu.kernels.chunks import to_column
 from backends.tpu.kernels.copies import fetch_ahead
 from backends.tpu.kernels.result_type import result_type
+from backends.tpu.kernels.row_blocks import CORES
 from backends.tpu.kernels.row_plan import CHOICES, RowPlan
-from backends.tpu.kernels.rows import CORES, INTERPRET, VMEM_LIMIT
+from backends.tpu.kernels.rows import INTERPRET, VMEM_LIMIT
 from backends.tpu.kernels.words import unpack
 
 COMBINED_TOKENS = 64  # tokens of one step

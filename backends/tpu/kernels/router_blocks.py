@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from backends.tpu.kernels.rows import CORES
+from backends.tpu.kernels.row_blocks import CORES
 
 LANES = 128  # of a vector register
 

@@ -25,9 +25,9 @@ from backends.tpu.kernels.chunks import (
 )
 from backends.tpu.kernels.copies import fetch_ahead
 from backends.tpu.kernels.result_type import result_type
+from backends.tpu.kernels.row_blocks import COMPUTE_DTYPE
 from backends.tpu.kernels.row_plan import CHOICES, EXPERTS, TILE_ROWS, RowPlan
 from backends.tpu.kernels.rows import (
-    COMPUTE_DTYPE,
     INTERPRET,
     VMEM_LIMIT,
     grouped_refs,
@@ -83,8 +83,8 @@ def grouped_sums(
     """
     sides = Sides(left, right, widths, blocks)
     fetching = len(summed.left_tokens) + len(summed.right_tokens)
-    leaving = (pltpu.VMEM(blocks, dtype), pltpu.SemaphoreType.DMA)
-    leaving = leaving if sides.whole else ()
+    leaving = [pltpu.VMEM(blocks, dtype), pltpu.SemaphoreType.DMA]
+    leaving = leaving if sides.whole else []
     counts = (
         *(min(fetching, 1),) * 2,
         *map(len, summed),
@@ -101,7 +101,11 @@ def grouped_sums(
         kernel,
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=4,
-            grid=(*map(pl.cdiv, widths, blocks), steps[0]),
+            grid=(
+                pl.cdiv(widths[0], blocks[0]),
+                pl.cdiv(widths[1], blocks[1]),
+                steps[0],
+            ),
             in_specs=sum_blocks(summed, blocks, window),
             out_specs=pl.BlockSpec(memory_space=pl.ANY) if sides.whole else out,
             scratch_shapes=[
