@@ -72,7 +72,7 @@ def _grouped(kernel: KernelOp, chip: Chip, packed: set[tuple[str, Value]]) -> Es
         grid = (firsts, seconds, windows_of(work, tile, blocks))
         parallel = firsts * seconds
     moved = hbm_bytes(work, tile, blocks, cores(chip))
-    moved += _prepared(kernel, gathered_bytes(work, tile, blocks), packed)
+    moved += _prepared(kernel, gathered_bytes(work, tile, blocks, chip), packed)
     flops = _done(kernel, work, chunk, blocks)
     return _estimate(kernel, chip, flops, moved, grid, parallel)
 
@@ -89,22 +89,24 @@ def _done(kernel: KernelOp, work: Work, chunk: int, blocks: Blocks) -> int:
 
 
 def _prepared(kernel: KernelOp, gathered: int, done: set[tuple[str, Value]]) -> int:
-    """Bytes of tokens made ready by XLA, once for all kernels of a function.
+    """Bytes of tokens made ready, once for all kernels of a function.
 
-    `gathered` are those of their rows, or 0 where the kernel fetches them as words.
+    They are packed as words; `gathered` are the bytes of copying their rows, or 0 where
+    the kernel fetches them.
     """
     assert kernel.piece
-    function = f"{kernel.name.split('.')[0]} {'rows' if gathered else 'words'}"
+    function = kernel.name.split(".")[0]
     count = 0
     for argument, (_, value) in kernel.piece.arguments.items():
-        if not is_token(kernel.piece, argument) or (function, value) in done:
+        if not is_token(kernel.piece, argument):
             continue
-        done.add((function, value))
         kind = from_mlir(value.type)
-        if gathered:
-            count = gathered
-        elif kind.dtype == "bfloat16":
-            count += 2 * kind.shape[0] * kind.shape[1] * BYTES[kind.dtype]
+        packed = 2 * kind.shape[0] * kind.shape[1] * BYTES[kind.dtype]
+        words = packed if kind.dtype == "bfloat16" else 0
+        for what, moved in (("rows", gathered), ("words", words)):
+            if moved and (f"{function} {what}", value) not in done:
+                done.add((f"{function} {what}", value))
+                count += moved
     return count
 
 

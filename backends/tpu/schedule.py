@@ -262,16 +262,20 @@ def windows_of(work: Work, tile: int, blocks: Blocks) -> int:
     return tiles_of(work, tile) * (tile // (blocks.window or tile))
 
 
-def gathered_bytes(work: Work, tile: int, blocks: Blocks) -> int:
-    """Bytes of the gather of tokens' rows before a kernel that does not fetch them.
+def gathered_bytes(work: Work, tile: int, blocks: Blocks, chip: Chip) -> int:
+    """Bytes of the copy of tokens' rows before a kernel that does not fetch them.
 
-    XLA gathers every place of the row space, also those that hold no row.
+    A kernel copies chunks that have rows; where it cannot, XLA gathers every place of
+    the row space.
     """
     if blocks.fetches:
         return 0
     width = work.second if work.token_side else work.first
-    tiles = work.rows // tile + min(work.experts, work.rows)
-    return 2 * tiles * tile * width * work.tokens
+    chunk, row = chunk_rows(tile), width * work.tokens
+    held = chunk * width * (4 * work.tokens + 4)
+    if row % (4 * LANES) or held > vmem_limit(chip):
+        return 2 * (work.rows // tile + min(work.experts, work.rows)) * tile * row
+    return (work.rows + tiles_of(work, chunk) * chunk) * row
 
 
 def hbm_bytes(work: Work, tile: int, blocks: Blocks, cores: int = 1) -> int:
@@ -326,7 +330,7 @@ def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
     steps = windows_of(work, tile, blocks) * firsts * seconds
     times = needed / flops, hbm_bytes(work, tile, blocks, cores(chip)) / bandwidth
     busy = max(times) + EXPOSED * min(times)
-    busy += gathered_bytes(work, tile, blocks) / bandwidth  # by an op of its own
+    busy += gathered_bytes(work, tile, blocks, chip) / bandwidth  # by an op of its own
     busy /= device_share(chip)
     if work.narrow and chip.name in SLOW:
         busy += widened(work, tile, blocks) / SLOW[chip.name]

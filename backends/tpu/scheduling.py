@@ -173,7 +173,7 @@ def _completed(
         values = value_bytes(work, base["chunk_rows"], blocks)
         if fits(kernel, schedule, chip, values):
             moved = hbm_bytes(work, tile, blocks, cores(chip))
-            moved += gathered_bytes(work, tile, blocks)
+            moved += gathered_bytes(work, tile, blocks, chip)
             found.append(Planned(time, moved, schedule))
     if found:
         return min(found, key=lambda plan: plan.moved)

@@ -89,9 +89,13 @@ def test_bytes_of_a_kernel_that_fetches_its_rows():
     before = blocks._replace(fetches=False)
     expected += (places - rows) * 2048 * 2
     assert hbm_bytes(QWEN, 256, before) == expected
+    chip = CHIPS["tpu-v5e"]
+    chunks = tiles_of(QWEN, 128) * 128
+    assert gathered_bytes(QWEN, 256, before, chip) == (65536 + chunks) * 2048 * 2
+    assert gathered_bytes(QWEN, 256, blocks, chip) == 0
+    broken = Work("rows", 65536, 128, 2000, 768, 2, 2, tokens=2, results=2)
     every = (65536 // 256 + 128) * 256  # XLA gathers the whole row space
-    assert gathered_bytes(QWEN, 256, before) == 2 * every * 2048 * 2
-    assert gathered_bytes(QWEN, 256, blocks) == 0
+    assert gathered_bytes(broken, 256, before, chip) == 2 * every * 2000 * 2
 
 
 def test_rows_of_sums_are_fetched_in_blocks_of_whole_words():
