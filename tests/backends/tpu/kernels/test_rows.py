@@ -1,0 +1,102 @@
+"""Rows by their experts' matrices, in every order of blocks, against float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from backends.tpu.kernels import chunks, fetch, row_blocks, row_plan, rows
+from backends.tpu.kernels.words import as_words
+
+EXPERTS, TOKENS, CHOICES, TILE, CHUNK = 3, 20, 2, 32, 16
+INNER, COLUMNS = 512, 256
+CONSTANTS = {
+    "EXPERTS": EXPERTS,
+    "CHOICES": CHOICES,
+    "ROWS": TOKENS * CHOICES,
+    "TILE_ROWS": TILE,
+    "CHUNK_ROWS": CHUNK,
+    "INTERPRET": True,
+}
+
+
+@pytest.fixture
+def set_cores(monkeypatch):
+    """Sets the constants that emission would set, for so many cores."""
+
+    def set_constants(cores):
+        for module in (chunks, fetch, row_blocks, row_plan, rows):
+            for name, value in (CONSTANTS | {"CORES": cores}).items():
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, value)
+
+    return set_constants
+
+
+def routed():
+    """Choices without the second expert, their plan and the tokens."""
+    ids = np.random.default_rng(0).choice([-1, 0, 2], size=(TOKENS, CHOICES))
+    plan = row_plan.row_plan(jnp.asarray(ids, jnp.int32))
+    x = jax.random.normal(jax.random.key(0), (TOKENS, INNER)).astype(jnp.bfloat16)
+    return ids, plan, x
+
+
+@pytest.mark.parametrize(
+    ("blocks", "fetches", "adds", "rows_stay", "cores"),
+    [
+        ((INNER, 128), True, False, True, 1),
+        ((INNER, 128), True, True, False, 2),
+        ((INNER, 128), False, False, True, 2),
+        ((128, 128), False, True, False, 2),
+        ((128, 128), False, False, True, 1),
+        ((256, COLUMNS), False, False, True, 2),
+    ],
+)
+def test_rows_of_every_order_of_blocks(
+    set_cores, blocks, fetches, adds, rows_stay, cores
+):
+    """Two products, added by the kernel or by the epilogue; and a sum over columns."""
+    set_cores(cores)
+    ids, plan, x = routed()
+    keys = jax.random.split(jax.random.key(1))
+    weights = tuple(
+        jax.random.normal(key, (EXPERTS, INNER, COLUMNS)).astype(jnp.bfloat16)
+        for key in keys
+    )
+    gathered = () if fetches else (fetch.fetch_tokens(x, plan),)
+    words = (as_words(x),) if fetches else ()
+    made, sums = rows.grouped_rows(
+        lambda inner, numbers: (inner[0], inner[0]),
+        lambda totals, columns, numbers, biases: (sum(totals), sum(totals)),
+        plan,
+        rows.Fetched(words, gathered, (), (), weights, ()),
+        (False, False),
+        ((COLUMNS, jnp.float32), (1, jnp.float32)),
+        blocks,
+        rows_stay,
+        adds,
+    )
+    a = np.asarray(x, np.float64)
+    both = sum(np.asarray(w, np.float64) for w in weights)
+    place = np.asarray(plan.sorted_row)
+    for token, choice in np.argwhere(ids >= 0):
+        expected = a[token] @ both[ids[token, choice]]
+        found = np.asarray(made[place[token, choice]])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+        total = np.asarray(sums[place[token, choice], 0])
+        np.testing.assert_allclose(total, expected.sum(), rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "cores"),
+    [(jnp.bfloat16, INNER, 2), (jnp.float32, INNER, 1), (jnp.bfloat16, 200, 1)],
+)
+def test_tokens_of_every_row(set_cores, dtype, width, cores):
+    """By the kernel, and by XLA where rows are no whole lanes."""
+    set_cores(cores)
+    ids, plan, x = routed()
+    x = x[:, :width].astype(dtype)
+    made = np.asarray(fetch.fetch_tokens(x, plan))
+    for token, choice in np.argwhere(ids >= 0):
+        place = int(plan.sorted_row[token, choice])
+        np.testing.assert_array_equal(made[place], np.asarray(x[token]))
