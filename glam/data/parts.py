@@ -10,9 +10,9 @@ from ir.errors import BadArgument
 PARTS = ("all", "train", "validation")
 _FEW = {
     "train": "all {documents} documents of {name} are held out: hold out less than "
-    "{fraction:g} of them, or train on all (the part 'all')",
+    "{fraction:g} of them (data.fraction), or train on all (data.part = 'all')",
     "validation": "none of the {documents} documents of {name} is held out: hold out "
-    "more than {fraction:g} of them, or a source of its own",
+    "more than {fraction:g} of them (data.fraction), or others (data.held_out)",
 }
 
 

@@ -51,13 +51,13 @@ def test_two_documents_are_not_cut():
             "validation",
             1e-9,
             "none of the 200 documents of a.jsonl is held out: hold out more than "
-            "1e-09 of them, or a source of its own",
+            "1e-09 of them (data.fraction), or others (data.held_out)",
         ),
         (
             "train",
             1 - 1e-9,
-            "all 200 documents of a.jsonl are held out: hold out less than 1 of them, "
-            "or train on all (the part 'all')",
+            "all 200 documents of a.jsonl are held out: hold out less than 1 of them "
+            "(data.fraction), or train on all (data.part = 'all')",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from glam.model import Config, abstract, forward
+from glam.model.feed_forward import unservable
 from glam.model.objective import expert_metrics
 from moegen.layers import SHIPPED
 from tests.glam.model.small import quick, segments
@@ -54,6 +55,12 @@ def test_a_model_of_any_layer(name):
     other[0, 0] = tokens[0, 0] % 19 + 1
     (_, (after, _)), _ = run(params, other)
     assert not np.array_equal(logits[0, 0], after[0, 0])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_only_a_layer_that_looks_ahead_cannot_serve(name):
+    config = replace(CONFIG, layer=name, layer_options=OPTIONS.get(name, {}))
+    assert (unservable(config) is None) == (name != "expert_choice")
 
 
 def drawn(config):

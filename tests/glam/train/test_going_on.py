@@ -92,12 +92,12 @@ def test_as_many_steps_as_are_done(folder, capsys):
         (
             1e-9,
             "none of the 2 documents of two.jsonl is held out: hold out more than "
-            "1e-09 of them, or a source of its own",
+            "1e-09 of them (data.fraction), or others (data.held_out)",
         ),
         (
             1 - 1e-9,
-            "all 2 documents of two.jsonl are held out: hold out less than 1 of them, "
-            "or train on all (the part 'all')",
+            "all 2 documents of two.jsonl are held out: hold out less than 1 of them "
+            "(data.fraction), or train on all (data.part = 'all')",
         ),
     ],
 )
