@@ -39,6 +39,7 @@ def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
         _KERNELS / "fetch.py",
         _KERNELS / "sums.py",
         _KERNELS / "combine.py",
+        _KERNELS / "token_words.py",
         _KERNELS / "columns.py",
         _KERNELS / "exact.py",
         _KERNELS / "router_blocks.py",

@@ -3,6 +3,7 @@
 from backends.chips import CHIPS, Chip
 from backends.estimate import Estimate, roofline
 from backends.tpu.buffers import LANES, total, whole
+from backends.tpu.combined import combined_dtype
 from backends.tpu.kernel_ops import (
     STEP,
     KernelOp,
@@ -114,13 +115,14 @@ def _combine(kernel: KernelOp, chip: Chip) -> Estimate:
     """Every choice's row is fetched once, and every token's is written."""
     plan, rows, *gates = operand_types(kernel.op)
     (kind,) = result_types(kernel.op)
+    written = BYTES[combined_dtype(kernel.op)]
     tokens, choices = plan.shape
     step = kernel.schedule[STEP]
     steps = whole(-(-tokens // step), cores(chip))
     made = steps * step
     row = rows.shape[1] * BYTES[stored_dtype(rows, kernel.compute)]
     moved = made * choices * (row + 8 + 4 * len(gates))
-    moved += made * kind.shape[1] * BYTES[kind.dtype]
+    moved += made * kind.shape[1] * written
     grid = (cores(chip), steps // cores(chip))
     flops = made * choices * rows.shape[1] * (1 + len(gates))
     return _estimate(kernel, chip, flops, moved, grid, cores(chip), products=False)

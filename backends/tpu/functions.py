@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from backends.block_text import MapTexts, tuple_text, value_name
 from backends.functions import Definitions, FunctionText, map_texts
 from backends.scalar_text import Text, dtype_text
+from backends.tpu.combined import combined_dtype, rounds_combined
 from backends.tpu.operands import rows_operands, sums_operands
 from backends.tpu.part_text import PartText, Sources
 from backends.tpu.piece import Piece, take_apart, width
@@ -35,6 +36,9 @@ class TpuFunction(FunctionText):
     def op(self, op: mlir.OpView, now: int) -> None:
         if op.operation.name == "kernel.router":
             self.router(op, now)
+        elif rounds_combined(op):
+            result = op.operation.results[0]
+            self.settle(op, result, self.values[op.operation.operands[0]], now)
         else:
             super().op(op, now)
 
@@ -80,6 +84,9 @@ class TpuFunction(FunctionText):
         """An op outside block programs; products of float32 are really of float32."""
         if op.operation.name == "kernel.combine":
             return self.combined(op, operands)
+        if op.operation.name == "kernel.collect":
+            plan, rows = (operand.text for operand in operands)
+            return Text(f"numbers_of_choices({rows}, {plan})")
         text = super().expression(op, operands)
         single = all(kind.dtype == "float32" for kind in operand_types(op))
         if op.operation.name != "stablehlo.dot_general" or not single:
@@ -92,7 +99,7 @@ class TpuFunction(FunctionText):
         plan, rows, *gates = (operand.text for operand in operands)
         if "schedule" not in mlir.attributes(op):
             return super().expression(op, operands)
-        dtype = f"jnp.{dtype_text(result_types(op)[0].dtype)}"
+        dtype = f"jnp.{dtype_text(combined_dtype(op))}"
         return Text(f"combine_rows({', '.join([rows, plan, dtype, *gates])})")
 
     def fetched(self, piece: Piece, argument: Value, plan: str, now: int) -> str:
@@ -107,7 +114,7 @@ class TpuFunction(FunctionText):
     def as_words(self, argument: Value, now: int) -> str:
         """Tokens in the form that a kernel can fetch rows of."""
         text = self.texts[argument]
-        return self.once(text, "words", f"as_words({text})", now)
+        return self.once(text, "words", f"token_words({text})", now)
 
     def once(self, text: str, kind: str, call: str, now: int) -> str:
         """The name of a call's result; a function makes each call once."""

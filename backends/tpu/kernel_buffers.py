@@ -9,6 +9,7 @@ from typing import Any
 
 from backends.chips import Chip
 from backends.tpu.buffers import LANES, Buffer, whole
+from backends.tpu.combined import combined_dtype
 from backends.tpu.narrow import narrow_way
 from backends.tpu.operands import rows_operands, sums_operands
 from backends.tpu.piece import Piece, width
@@ -199,9 +200,9 @@ def combine_buffers(
     line = (choices, step)
     for what in ("kept choices", *("gates" for _ in gates)):
         yield Buffer(what, "vmem", (1, *line), "float32", (steps, *line))
-    (kind,) = result_types(op)
     shape, array = (step, columns), (steps * step, columns)
-    yield Buffer("results", "vmem", shape, kind.dtype, array, ("step_tokens", ""))
+    dtype = combined_dtype(op)
+    yield Buffer("results", "vmem", shape, dtype, array, ("step_tokens", ""))
     value = op.operation.operands[1]
     packed = can_pack(value, compute, block_of(value))
     maker = mlir.producer(value)

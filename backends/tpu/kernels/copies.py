@@ -45,17 +45,38 @@ def fetch_ahead(
 
 
 def start_copies(
-    source: Any, buffer: Any, arrived: Any, index: Any, rows: jax.Array
+    source: Any,
+    buffer: Any,
+    arrived: Any,
+    index: Any,
+    rows: jax.Array,
+    begin: jax.Array | int = 0,
 ) -> None:
-    """Start copying `rows` rows of `source`, and a few more: whole groups."""
+    """Start copying the rows of `source` from `begin` up to `rows`, and a few more.
+
+    Whole groups of them; `begin` is a multiple of a group.
+    """
 
     def group(number: jax.Array, _: None) -> None:
-        for offset in range(COPIED_TOGETHER):
-            row = number * COPIED_TOGETHER + offset
-            one = source.at[pl.ds(index[0, 0, row], 1)]
-            pltpu.make_async_copy(one, buffer.at[pl.ds(row, 1)], arrived).start()
+        start_group(source, buffer, arrived, index, number, COPIED_TOGETHER)
 
-    lax.fori_loop(0, pl.cdiv(rows, COPIED_TOGETHER), group, None)
+    groups = pl.cdiv(rows, COPIED_TOGETHER)
+    lax.fori_loop(begin // COPIED_TOGETHER, groups, group, None)
+
+
+def start_group(
+    source: Any, buffer: Any, arrived: Any, index: Any, number: jax.Array, size: int
+) -> None:
+    """Start the copies of a group of `size` rows, in straight code.
+
+    A row's place in its group is then no arithmetic, and the compiler can put the
+    copies between other work.
+    """
+    first = pl.multiple_of(number * size, size)
+    places = buffer.at[pl.ds(first, size)]
+    for offset in range(size):
+        one = source.at[pl.ds(index[0, 0, first + offset], 1)]
+        pltpu.make_async_copy(one, places.at[pl.ds(offset, 1)], arrived).start()
 
 
 def wait_for_copies(buffer: Any, arrived: Any, rows: jax.Array) -> None:

@@ -89,5 +89,5 @@ def can_copy(width: int, dtype: Any) -> bool:
 
 
 def fetch_choices(values: jax.Array, plan: RowPlan) -> jax.Array:
-    """[PLACES, 1]: the number of each place's choice, from [T, K]."""
-    return values.reshape(-1, 1)[plan.flat]
+    """[PLACES, 1]: the number of each place's choice, from [T, K]; 0 in padding."""
+    return plan.at_places(values.reshape(-1))[: plan.flat.size, None]

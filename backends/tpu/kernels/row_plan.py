@@ -2,10 +2,11 @@
 
 A place is a row of the padded row space [PLACES, D]: every expert's rows begin a tile
 of TILE_ROWS places, so that a block of rows has one expert. Places are found by
-counting, not by sorting: a choice's place is its expert's start plus the number of
-earlier choices of that expert.
+sorting: a core gathers and scatters numbers one at a time, and sorts many at once. What
+is sorted are entries: the choices, then as many of each expert's fillers as its last
+tile has empty places, then the fillers that are nobody's.
 
-T tokens with K choices each make R = T * K flat rows; E experts.
+T tokens with K choices each make R = T * K flat rows; E experts; N entries.
 """
 
 from typing import NamedTuple
@@ -40,6 +41,12 @@ class RowPlan(NamedTuple):
     all_expert: jax.Array  # int32[TILES + E]
     all_tile: jax.Array  # int32[TILES + E]: which tile of the row space
     all_rows: jax.Array  # int32[TILES + E]: how many of its places are rows
+    entry: jax.Array  # int32[N]: place -> entry; those of a flat row are below R
+    place: jax.Array  # int32[N]: entry -> place, beyond PLACES for what is nobody's
+
+    def at_places(self, numbers: jax.Array) -> jax.Array:
+        """[N]: a number of every flat row, at its place; 0 for fillers."""
+        return moved(numbers, self.place)
 
 
 def most_tiles() -> int:
@@ -51,18 +58,20 @@ def row_plan(ids: jax.Array) -> RowPlan:
     """Plan the choices `ids: int32[T, K]`; id -1 is a dropped choice."""
     kept = (ids >= 0) & (ids < EXPERTS)
     expert = jnp.where(kept, ids, EXPERTS).astype(jnp.int32).reshape(ids.size)
-    rank, sizes = rank_in_queue(expert, EXPERTS)
+    names = lax.iota(jnp.int32, EXPERTS)
+    sizes = jnp.sum((expert == names[:, None]).astype(jnp.int32), axis=1)
     tiles_of = (sizes + TILE_ROWS - 1) // TILE_ROWS
     ends = jnp.cumsum(tiles_of, dtype=jnp.int32)
     starts = (ends - tiles_of) * TILE_ROWS
-    place = entry_of(starts, expert) + rank
-    place = jnp.where(kept, place.reshape(ids.shape), 0)
+    padding = jnp.cumsum(tiles_of * TILE_ROWS - sizes, dtype=jnp.int32)
+    filler = lax.iota(jnp.int32, min(EXPERTS, ROWS) * TILE_ROWS)
+    entry = by_owner(jnp.concatenate([expert, owner_of(filler, padding)]))
+    place = inverse(entry)
 
     tiles = most_tiles()
-    places = tiles * TILE_ROWS
-    index = lax.iota(jnp.int32, ids.size)
-    target = jnp.where(kept.reshape(ids.size), place.reshape(ids.size), places)
-    flat = jnp.zeros((places,), jnp.int32).at[target].set(index, mode="drop")
+    placed = entry[: tiles * TILE_ROWS]
+    used = lax.iota(jnp.int32, placed.size) < ends[-1] * TILE_ROWS
+    flat = jnp.where(used & (placed < ids.size), placed, 0)
 
     tile = lax.iota(jnp.int32, tiles)
     tile_expert = expert_of(tile, ends)
@@ -71,13 +80,13 @@ def row_plan(ids: jax.Array) -> RowPlan:
     all_ends = jnp.cumsum(jnp.maximum(tiles_of, 1), dtype=jnp.int32)
     every = lax.iota(jnp.int32, tiles + EXPERTS)
     all_expert = expert_of(every, all_ends)
-    own = every - (all_ends - jnp.maximum(tiles_of, 1))[all_expert]
-    all_tile = jnp.minimum((ends - tiles_of)[all_expert] + own, tiles - 1)
-    empty = tiles_of[all_expert] == 0
+    before = (ends - tiles_of) - (all_ends - jnp.maximum(tiles_of, 1))
+    all_tile = jnp.minimum(entry_of(before, all_expert) + every, tiles - 1)
+    empty = entry_of(tiles_of, all_expert) == 0
     all_rows = jnp.where(empty, 0, rows_of(all_tile, all_expert, starts, sizes))
     return RowPlan(
         flat=flat,
-        sorted_row=place,
+        sorted_row=jnp.where(kept, place[: ids.size].reshape(ids.shape), 0),
         kept=kept,
         sizes=sizes,
         tiles=ends[-1:],
@@ -87,7 +96,45 @@ def row_plan(ids: jax.Array) -> RowPlan:
         all_expert=all_expert,
         all_tile=all_tile,
         all_rows=all_rows,
+        entry=entry,
+        place=place,
     )
+
+
+def by_owner(owner: jax.Array) -> jax.Array:
+    """The entries in the order of `owner: int32[N]`, its equals as they come."""
+    bits = (owner.size - 1).bit_length()
+    entry = counted(owner)
+    if (EXPERTS + 1) << bits > 1 << 31:
+        return lax.sort((owner, entry), num_keys=2)[1]
+    return lax.sort((owner << bits) | entry) & ((1 << bits) - 1)
+
+
+def inverse(permutation: jax.Array) -> jax.Array:
+    """Where each number is in `permutation: int32[N]`."""
+    return lax.sort((permutation, counted(permutation)), num_keys=1)[1]
+
+
+def moved(numbers: jax.Array, to: jax.Array) -> jax.Array:
+    """[N]: `numbers`, and zeros behind them, each at its index of `to: int32[N]`."""
+    padded = jnp.pad(numbers, (0, to.size - numbers.size))
+    return lax.sort((to, padded), num_keys=1)[1]
+
+
+def numbers_of_choices(row_space: jax.Array, plan: RowPlan) -> jax.Array:
+    """[T, K]: the row [1] of every choice, 0 where dropped; from [PLACES, 1]."""
+    flat = moved(row_space[:, 0], plan.entry)[: plan.kept.size]
+    return jnp.where(plan.kept, flat.reshape(plan.kept.shape), 0)
+
+
+def counted(like: jax.Array) -> jax.Array:
+    """0, 1, 2 ..., as many as in `like: int32[N]`; varies over mesh axes as it does."""
+    return lax.iota(jnp.int32, like.size) + like[0] * 0
+
+
+def owner_of(index: jax.Array, ends: jax.Array) -> jax.Array:
+    """int32[N]: in whose range each index is, given where all ranges end; E beyond."""
+    return jnp.sum((ends[:, None] <= index).astype(jnp.int32), axis=0)
 
 
 def entry_of(table: jax.Array, queue: jax.Array) -> jax.Array:
@@ -95,8 +142,8 @@ def entry_of(table: jax.Array, queue: jax.Array) -> jax.Array:
 
     A core gathers numbers one at a time; comparing with every index is done by lanes.
     """
-    same = queue[:, None] == lax.iota(jnp.int32, table.size)
-    return jnp.sum(jnp.where(same, table, 0), axis=1)
+    same = queue == lax.iota(jnp.int32, table.size)[:, None]
+    return jnp.sum(jnp.where(same, table[:, None], 0), axis=0)
 
 
 def rank_in_queue(queue: jax.Array, queues: int) -> tuple[jax.Array, jax.Array]:
@@ -133,13 +180,12 @@ def place_in_queue(queue: jax.Array, queues: int) -> jax.Array:
 
 def expert_of(tile: jax.Array, ends: jax.Array) -> jax.Array:
     """The expert of each tile, given where every expert's tiles end."""
-    expert = jnp.searchsorted(ends, tile, side="right").astype(jnp.int32)
-    return jnp.minimum(expert, EXPERTS - 1)
+    return jnp.minimum(owner_of(tile, ends), EXPERTS - 1)
 
 
 def rows_of(
     tile: jax.Array, expert: jax.Array, starts: jax.Array, sizes: jax.Array
 ) -> jax.Array:
     """How many places of each tile are rows of its expert."""
-    left = sizes[expert] - (tile * TILE_ROWS - starts[expert])
+    left = entry_of(sizes + starts, expert) - tile * TILE_ROWS
     return jnp.clip(left, 0, TILE_ROWS)

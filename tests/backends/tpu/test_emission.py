@@ -36,7 +36,7 @@ def test_kernels_that_fetch_rows_agree_with_the_oracle(dtype, target, tmp_path):
     layer = find_layer("mixtral")
     sizes = {"tokens": 70, "model": 256, "hidden": 512, "experts": 4, "k": 3}
     source = moegen.compile(layer, target, dtype, cache=tmp_path, **sizes).source
-    assert "as_words(x)" in source
+    assert "token_words(x)" in source
     assert "combine_rows(" in source
     cases = check(
         layer,

@@ -53,7 +53,7 @@ def test_gated_experts_agree_with_the_oracle(
     layer, sizes = find_layer("mixtral"), SIZES | {"out_first": out_first}
     op = moegen.compile(layer, target, dtype, tmp_path, weights=weights, **sizes)
     assert f'NARROW = "{way}"' in op.source
-    assert "as_words(x)" in op.source
+    assert "token_words(x)" in op.source
     cases = check(
         layer,
         target=target,

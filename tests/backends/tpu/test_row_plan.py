@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from backends.tpu.kernels import row_plan
+from backends.tpu.kernels import fetch, row_plan
 from tests.backends.cpu.kernels.routings import ROUTINGS
 
 TILE = 8
@@ -56,6 +56,30 @@ def test_every_expert_has_a_tile_for_its_sums(name, planned):
     np.testing.assert_array_equal(
         plan.tile_expert[plan.all_tile[:count][used]], expert[used]
     )
+
+
+@pytest.mark.parametrize("name", ROUTINGS)
+def test_numbers_go_to_the_places_of_their_choices_and_back(name, planned):
+    ids, experts = ROUTINGS[name]
+    plan = planned(ids, experts)
+    values = np.random.default_rng(1).standard_normal(ids.shape).astype(np.float32)
+    placed = np.asarray(fetch.fetch_choices(jax.numpy.asarray(values), plan))
+    assert placed.shape == (plan.flat.size, 1)
+    expected = np.zeros(plan.flat.size, np.float32)
+    expected[plan.sorted_row[plan.kept]] = values[plan.kept]
+    used = np.arange(plan.flat.size) < plan.tiles[0] * TILE
+    np.testing.assert_array_equal(placed[used, 0], expected[used])
+    back = row_plan.numbers_of_choices(jax.numpy.asarray(placed), plan)
+    np.testing.assert_array_equal(back, np.where(plan.kept, values, 0))
+
+
+def test_keys_too_long_for_one_word_sort_alike(monkeypatch):
+    owner = jax.numpy.asarray([1, 0, 3, 1, 0, 2, 1], jax.numpy.int32)
+    monkeypatch.setattr(row_plan, "EXPERTS", 3)
+    packed = row_plan.by_owner(owner)
+    monkeypatch.setattr(row_plan, "EXPERTS", 1 << 30)
+    np.testing.assert_array_equal(row_plan.by_owner(owner), packed)
+    np.testing.assert_array_equal(packed, [1, 4, 0, 3, 6, 5, 2])
 
 
 def test_places_in_queues_count_earlier_equals():
