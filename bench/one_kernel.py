@@ -86,6 +86,8 @@ def _plan(kernel: KernelOp) -> dict[str, Argument]:
     places, experts = places_of(maker, schedule), told["experts"]
     tiles = places // schedule["tile_rows"]
     every = tiles + experts
+    fillers = min(experts, told["rows"]) * schedule["tile_rows"]
+    entries = tokens * choices + fillers
     shapes = {
         "flat": (places,),
         "sorted_row": (tokens, choices),
@@ -98,6 +100,8 @@ def _plan(kernel: KernelOp) -> dict[str, Argument]:
         "all_expert": (every,),
         "all_tile": (every,),
         "all_rows": (every,),
+        "entry": (entries,),
+        "place": (entries,),
     }
     return {
         name: Argument("bool" if name == "kept" else "int32", shape)

@@ -26,6 +26,7 @@ _HERE = Path(__file__).parent
 _KERNEL_BYTES = 15 * 2**20  # of the 16 MiB that a kernel gets unless it asks for more
 _CUTS = (128, 256, 512, 768, 1024, 2048)
 _TRIED = 3
+_COMPILE_SECONDS = 1800.0  # the largest training steps, on a busy machine
 _STEP_SECONDS = 0.35e-6
 _SHORT = {"bfloat16": "bf16", "float32": "f32", "bool": "pred", "int32": "s32"}
 _PEER = """from bench.usual import Sizes, Tiles, {layer}, training
@@ -75,6 +76,7 @@ class Setting:
             name,
             self.routing,
             megacore=name == "v4",
+            seconds=_COMPILE_SECONDS,
             context=program.context,
         )
 
