@@ -52,7 +52,7 @@ def test_a_kernel_asks_for_the_buffers_that_are_counted(
 
 def kinds_told(name):
     """Whether a kernel has a schedule of its own that is told here."""
-    return name.split(".")[1] not in ("router", "fetch_tokens")
+    return name.split(".")[1] not in ("router", "fetch_tokens", "token_words")
 
 
 def asked(call):
