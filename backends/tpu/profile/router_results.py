@@ -1,7 +1,8 @@
 """What our router's kernel finds under a routing: choices, and how often each is made.
 
-Its results lie with tokens along the lanes: integers [R, K, N] are the K choices of
-each of R runs' N tokens, [R, E, L] the rows of every expert, to be added up over L.
+Its largest matrix are the weights [E, M]. Results lie with tokens along the lanes:
+integers [R, K, N] are the K choices of each of R runs' N tokens, [R, E, L] the rows of
+every expert, to be added up over L.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ def router_results(
 ) -> list[Any]:
     """Each result by its abstract value; None where the routing does not say it."""
     choices = next((a for a in outputs if _is_integer(a) and len(a.shape) == 3), None)
-    experts = next((a.shape[0] for a in inputs if _is_matrix(a)), 0)
-    if choices is None or not experts or choices.shape[1] >= experts:
+    matrices = [a for a in inputs if len(a.shape) == 2 and not _is_integer(a)]
+    experts = max(matrices, key=lambda a: a.size).shape[0] if matrices else 0
+    if choices is None or choices.shape[1] > experts:
         return [None] * len(outputs)
     runs, k, size = choices.shape
     chosen = routing.choices(runs * size, k, experts).reshape(runs, size, k)
@@ -45,7 +47,3 @@ def _result(
 
 def _is_integer(aval: Any) -> bool:
     return bool(jnp.issubdtype(aval.dtype, jnp.integer))
-
-
-def _is_matrix(aval: Any) -> bool:
-    return len(aval.shape) == 2 and min(aval.shape) > 1 and not _is_integer(aval)

@@ -33,9 +33,14 @@ def test_choices_and_rows_agree() -> None:
     assert np.array_equal(np.asarray(rows).sum(axis=2), counted)
 
 
-@pytest.mark.parametrize("layer", ["glam", "mixtral"])
-def test_every_grouped_kernel_is_told_the_rows(layer: str, tmp_path: Path) -> None:
-    sizes = {"tokens": 256, "model": 128, "hidden": 256, "experts": 8}
+@pytest.mark.parametrize(
+    ("layer", "experts"), [("glam", 8), ("mixtral", 8), ("glam", 1)]
+)
+def test_every_grouped_kernel_is_told_the_rows(
+    layer: str, experts: int, tmp_path: Path
+) -> None:
+    sizes = {"tokens": 256, "model": 128, "hidden": 256, "experts": experts}
+    sizes["k"] = min(2, experts)
     op = compile(find_layer(layer), "tpu-v5e", "bfloat16", tmp_path, **sizes)
     given = [jax.ShapeDtypeStruct(shape, jnp.dtype(kind)) for kind, shape in arrays(op)]
     path = tmp_path / f"whole_{layer}.py"
