@@ -129,6 +129,11 @@ class Machine:
         self.record: list[tuple[Any, Any, str]] = []
         self.arguments: dict[int, str] = {}
         self.divided: dict[str, list[Any]] = {}
+        self.checks = {
+            each.predicate.register.name
+            for each in program.instructions
+            if each.opcode.startswith("shalt") and each.predicate
+        }
         self._compiled: dict[Segment, Callable[[], Outcome]] = {}
 
     def run(self, segment: Segment) -> Outcome:
@@ -219,6 +224,8 @@ class Machine:
             return [f"t{address}_{target} = bool({guard})"]
         if opcode.startswith("sst"):
             value = self._operand(each.operands[-1])
+            if each.predicate and each.predicate.register.name in self.checks:
+                guard = f"({guard}) is True"  # what is told if a check fails
             return [f"if {guard}: store({self._operand(each.operands[0])}, {value})"]
         if opcode.startswith("sdivrem.u32"):
             left, right = (self._operand(o) for o in each.operands)

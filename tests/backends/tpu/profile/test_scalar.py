@@ -3,6 +3,7 @@
 import pytest
 
 from backends.tpu.profile.simulate import simulate
+from ir.errors import UnknownScalar
 
 _FRAME = """= control target key start
 LH: loop header
@@ -44,6 +45,19 @@ def test_a_check_on_what_only_a_run_knows_is_taken_to_pass() -> None:
     a : { %9 = shalt.err (%p1_p0) }
     """
     assert simulate(_numbered(text), "v4").notes == ()
+
+
+def test_what_a_check_tells_when_it_fails_is_not_stored() -> None:
+    text = """
+    a : { %s2_s1 = sld [smem:[#allocation1]] }
+    a : { %p1_p0 = scmp.ne.s32.totalorder %s2_s1, 7 }
+    a : { %8 = sst [smem:[#allocation4]] (%p1_p0), %s2_s1 }
+    a : { %9 = shalt.err (%p1_p0) }
+    """
+    assert simulate(_numbered(text), "v5p").notes == ()
+    unchecked = "\n".join(text.splitlines()[:-2])
+    with pytest.raises(UnknownScalar):
+        simulate(_numbered(unchecked), "v5p")
 
 
 def test_the_cores_of_a_device_meet_and_exchange() -> None:
