@@ -316,14 +316,6 @@ class ExpertOutOfRange(MoegenError):
     )
 
 
-class ForwardMode(MoegenError):
-    sentence = (
-        "the layer '{layer}' cannot be differentiated in forward mode (jax.jvp, "
-        "jax.linearize, jax.jacfwd): moegen derives gradients in reverse mode only; "
-        "use jax.grad, jax.vjp or jax.jacrev"
-    )
-
-
 class CannotQuantise(LayerError):
     sentence = "{what} cannot be stored as {weights}: {reason}"
 

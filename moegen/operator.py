@@ -19,7 +19,6 @@ from ir.errors import (
     nearest,
 )
 from ir.types import Tensor, from_attribute, from_mlir
-from moegen.forward_mode import reverse_only
 
 if TYPE_CHECKING:
     from moegen.report import KernelRow
@@ -162,12 +161,10 @@ class Op:
         out, and a layer that draws random numbers takes `key`. Call it under `jax.jit`:
         elsewhere JAX compiles its loops anew at every call. Differentiable once, in
         reverse mode. Raises `MissingInput`, `UnknownInput`, `InputMismatch`,
-        `BadArgument`, and `ForwardMode` where JAX runs what jax.jvp made of it.
+        `BadArgument`.
         """
         self._check_params(params)
         arrays = self.bind(inputs, named, key)
-        if self.weights is None:
-            arrays = reverse_only(self.name, params, arrays)
         return cast(tuple[jax.Array, Aux], self.loaded.layer(params, *arrays))
 
     def bind(
