@@ -90,4 +90,4 @@ def can_copy(width: int, dtype: Any) -> bool:
 
 def fetch_choices(values: jax.Array, plan: RowPlan) -> jax.Array:
     """[PLACES, 1]: the number of each place's choice, from [T, K]; 0 in padding."""
-    return plan.at_places(values.reshape(-1))[: plan.flat.size, None]
+    return plan.at_places(values.reshape(-1))[:, None]

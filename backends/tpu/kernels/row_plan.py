@@ -45,8 +45,8 @@ class RowPlan(NamedTuple):
     place: jax.Array  # int32[N]: entry -> place, beyond PLACES for what is nobody's
 
     def at_places(self, numbers: jax.Array) -> jax.Array:
-        """[N]: a number of every flat row, at its place; 0 for fillers."""
-        return moved(numbers, self.place)
+        """[PLACES]: a number of every flat row, at its place; 0 for fillers."""
+        return lax.slice_in_dim(moved(numbers, self.place), 0, self.flat.size)
 
 
 def most_tiles() -> int:
@@ -69,7 +69,7 @@ def row_plan(ids: jax.Array) -> RowPlan:
     place = inverse(entry)
 
     tiles = most_tiles()
-    # Sliced also where that is all of them, so that every E gives the same ops.
+    # An op also where that is all of them, so that every E gives the same ops.
     placed = lax.slice_in_dim(entry, 0, tiles * TILE_ROWS)
     used = lax.iota(jnp.int32, placed.size) < ends[-1] * TILE_ROWS
     flat = jnp.where(used & (placed < ids.size), placed, 0)
