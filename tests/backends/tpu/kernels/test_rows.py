@@ -1,36 +1,28 @@
 """Rows by their experts' matrices, in every order of blocks, against float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backends.tpu.kernels import chunks, fetch, row_blocks, row_plan, rows
+from backends.tpu.kernels import fetch, row_plan, rows
 from backends.tpu.kernels.words import as_words
+from tests.backends.tpu.kernels.small_rows import (
+    CHOICES,
+    EXPERTS,
+    TOKENS,
+    set_constants,
+)
 
-EXPERTS, TOKENS, CHOICES, TILE, CHUNK = 3, 20, 2, 32, 16
 INNER, COLUMNS = 512, 256
-CONSTANTS = {
-    "EXPERTS": EXPERTS,
-    "CHOICES": CHOICES,
-    "ROWS": TOKENS * CHOICES,
-    "TILE_ROWS": TILE,
-    "CHUNK_ROWS": CHUNK,
-    "INTERPRET": True,
-}
 
 
 @pytest.fixture
 def set_cores(monkeypatch):
     """Sets the constants that emission would set, for so many cores."""
-
-    def set_constants(cores):
-        for module in (chunks, fetch, row_blocks, row_plan, rows):
-            for name, value in (CONSTANTS | {"CORES": cores}).items():
-                if hasattr(module, name):
-                    monkeypatch.setattr(module, name, value)
-
-    return set_constants
+    return partial(set_constants, monkeypatch)
 
 
 def routed():

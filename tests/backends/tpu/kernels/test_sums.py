@@ -5,28 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backends.tpu.kernels import chunks, row_plan, rows, sums
+from backends.tpu.kernels import row_plan, sums
 from backends.tpu.kernels.words import as_words
+from tests.backends.tpu.kernels.small_rows import (
+    CHOICES,
+    CHUNK,
+    EXPERTS,
+    TILE,
+    TOKENS,
+    set_constants,
+)
 
-EXPERTS, TOKENS, CHOICES, TILE, CHUNK = 3, 20, 2, 32, 16
 WIDTHS = (512, 256)
-CONSTANTS = {
-    "EXPERTS": EXPERTS,
-    "CHOICES": CHOICES,
-    "ROWS": TOKENS * CHOICES,
-    "TILE_ROWS": TILE,
-    "CHUNK_ROWS": CHUNK,
-    "INTERPRET": True,
-}
 
 
 @pytest.fixture
 def small(monkeypatch):
     """The constants that emission would set."""
-    for module in (chunks, row_plan, rows, sums):
-        for name, value in CONSTANTS.items():
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, value)
+    set_constants(monkeypatch)
 
 
 @pytest.mark.parametrize("blocks", [WIDTHS, (256, 256), (256, 128), (512, 128)])
