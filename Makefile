@@ -17,8 +17,9 @@ help: ## list the targets
 demo: setup ## the main job, end to end, on this machine
 	@$(BIN)/moegen demo
 
+# A file's tests stay in one process: they share what they compiled.
 test: check ## lint, types and the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: setup ## lint and types only
 	$(BIN)/ruff check .
