@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from backends.targets import HOST, find_target
 from bench.result import Outcome
 from bench.setting import Setting
 
@@ -24,6 +25,7 @@ def fingerprint(setting: Setting, outcomes: Iterable[Outcome]) -> dict[str, Any]
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_model(),
         "cores": cores(),
+        "target": find_target(HOST).name,
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
         **{name: installed(name) for name in ("jax", "jaxlib", "numpy", "moegen")},

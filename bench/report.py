@@ -92,10 +92,11 @@ def closing(outcomes: Sequence[Outcome], machine: dict[str, Any]) -> str:
         if machine.get(name)
     )
     sizes = ", ".join(f"{name} {size}" for name, size in machine["sizes"].items())
+    load = machine["load_average"][0]
     return "\n".join(
         [
             f"{machine['provenance']}: {machine['cpu']}, {machine['cores']} cores, "
-            f"load {machine['load_average'][0]}; {versions}",
+            f"target {machine['target']}, load {load}; {versions}",
             f"sizes: {sizes}; ratios are ours / theirs, medians over paired runs",
             f"{sum(bars)} of {len(bars)} bars met",
         ]
