@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from moegen.cli.layer_options import add_layer_options, compile_layer
 from moegen.cli.program import DONE, Subparsers, add_command, print_json
+from moegen.cli.simulation import (
+    PASSES,
+    add_simulation_options,
+    profiled_layer,
+    told,
+)
 
 if TYPE_CHECKING:
     from moegen.operator import Op
@@ -35,30 +41,49 @@ def register(subparsers: Subparsers) -> None:
         "inspect",
         "count what each kernel of a layer needs: FLOPs, bytes, rows",
         "moegen inspect glam --set tokens=64 experts=8 --json\n"
-        "         moegen inspect glam --target tpu-v5e --set tokens=2048 experts=64",
+        "         moegen inspect glam --target tpu-v5e --set tokens=2048 experts=64\n"
+        "         moegen inspect glam --target tpu-v5e --dtype bfloat16 --cycles",
     )
     add_layer_options(parser)
+    parser.add_argument(
+        "--cycles",
+        action="store_true",
+        help="compile for the TPU, too, and simulate the schedule: time and what binds",
+    )
+    add_simulation_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one table a function."""
+    asked = told("inspect --cycles", arguments) if arguments.cycles else None
     op = compile_layer(arguments)
     from moegen.report import totals
 
     rows = op.report()
     sums = totals(rows)
-    told = provenance(op.target)
+    obtained = provenance(op.target)
+    passes = PASSES if op.weights is None else PASSES[:1]
+    cycles = {p: profiled_layer(op, p, asked) for p in passes} if asked else {}
     if arguments.json:
-        print_json(_document(op, arguments.dtype, rows, sums, told))
+        found = _document(op, arguments.dtype, rows, sums, obtained)
+        print_json(found | ({"cycles": cycles} if cycles else {}))
         return DONE
     sizes = ", ".join(f"{name}={value}" for name, value in op.sizes.items())
     print(f"{op.name} for {op.target}, {arguments.dtype}: {sizes}")
     for total in sums:
         own = [row for row in rows if row.function == total.function]
         print(f"\n{total.function}\n{_section(own, total)}")
-    print(f"\n{told}\nemitted source: {op.path}")
+    print(f"\n{obtained}\nemitted source: {op.path}")
+    _print_cycles(cycles)
     return DONE
+
+
+def _print_cycles(cycles: dict[str, dict[str, Any]]) -> None:
+    from moegen.cli.profile_tables import summary
+
+    for name, report in cycles.items():
+        print(f"\n{name}, simulated\n{summary(report)}")
 
 
 def provenance(target: str) -> str:
@@ -95,7 +120,7 @@ def _document(
     dtype: str,
     rows: Sequence["KernelRow"],
     sums: Sequence["Total"],
-    told: str,
+    obtained: str,
 ) -> dict[str, Any]:
     return {
         "layer": op.name,
@@ -103,7 +128,7 @@ def _document(
         "dtype": dtype,
         "sizes": op.sizes,
         "source": str(op.path),
-        "obtained": " ".join(told.split()),
+        "obtained": " ".join(obtained.split()),
         "kernels": [asdict(row) for row in rows],
         "totals": [asdict(total) for total in sums],
     }

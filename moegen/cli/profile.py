@@ -4,41 +4,16 @@ import argparse
 import ast
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moegen.cli.layer_options import add_layer_options, compile_layer
-from moegen.cli.program import DONE, Subparsers, add_command, log, print_json
-
-if TYPE_CHECKING:
-    from backends.tpu.profile.dump import Dump
-
-_PASSES = ("forward", "training")
-_LEAST_SHARE = 0.01  # of the time, for an op to have a line of its own
-_HEADERS = (
-    "op",
-    "kind",
-    "runs",
-    "us",
-    "share %",
-    "MXU %",
-    "HBM GB/s",
-    "binds",
-    "% of its peak",
-    "stalls",
-    "spills",
-    "from",
-    "class",
-)
-_ALIGN = (
-    "left",
-    "left",
-    *["right"] * 5,
-    "left",
-    "right",
-    "left",
-    "right",
-    *["left"] * 2,
+from moegen.cli.program import DONE, Subparsers, add_command, print_json
+from moegen.cli.simulation import (
+    PASSES,
+    add_simulation_options,
+    profiled,
+    profiled_layer,
+    told,
 )
 
 
@@ -62,36 +37,20 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--pass",
         dest="pass_",
-        choices=_PASSES,
+        choices=PASSES,
         default="forward",
         help="of a layer (default: forward)",
     )
-    parser.add_argument(
-        "--routing",
-        default="uniform",
-        metavar="NAME|FILE.json",
-        help="how rows fall on experts: balanced, uniform, zipf, one, or a file with a "
-        "list of counts. Integer arguments [E] become rows of each expert, [T, K] "
-        "choices, and so does what top_k finds (default: uniform)",
-    )
+    add_simulation_options(parser)
     parser.add_argument(
         "--html", metavar="FILE", type=Path, help="write a page to look at, too"
-    )
-    parser.add_argument(
-        "--limit", type=float, default=600.0, help="seconds that compiling may take"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the time line's ops, and what each of them spends its time on."""
-    chip = _chip(arguments.target)
-    from backends.tpu.profile.module import profile_module
-    from backends.tpu.profile.report import document
-
-    dump, told = _dumped(arguments, chip)
-    log(f"simulating {len(dump.kernels)} pieces of code")
-    report = document(profile_module(dump), **told)
+    report = _report(arguments)
     if arguments.html:
         from backends.tpu.profile.page import page
 
@@ -99,49 +58,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report)
         return DONE
-    _print(report)
+    from moegen.cli.profile_tables import summary
+
+    print(summary(report))
     if arguments.html:
         print(f"page: {arguments.html}")
     return DONE
 
 
-def _chip(target: str) -> str:
-    from backends.targets import find_target
-    from ir.errors import BadArgument
-
-    if not find_target(target).cuts:
-        reason = (
-            f"moegen profile estimates TPUs and the target is '{target}': "
-            "choose one with --target tpu-v5e"
-        )
-        raise BadArgument(reason=reason)
-    return target.removeprefix("tpu-")
-
-
-def _dumped(arguments: argparse.Namespace, chip: str) -> "tuple[Dump, dict[str, Any]]":
-    """What was compiled, and what the report says about it."""
-    from backends.tpu.profile.dump import dump
-    from backends.tpu.profile.routing import read_routing
-
-    routing = read_routing(arguments.routing)
-    told = {"target": arguments.target, "routing": arguments.routing}
-    with TemporaryDirectory(prefix="moegen-profile-") as folder:
-        if arguments.args is None:
-            file, function, types = _layer(arguments, Path(folder))
-        else:
-            file, function = _function(arguments.layer)
-            types = _types(arguments.args)
-        log(f"compiling {arguments.layer} for {arguments.target}")
-        made = dump(
-            file,
-            function,
-            types,
-            chip,
-            megacore=chip == "v4",
-            seconds=arguments.limit,
-            routing=routing,
-        )
-    return made, {"function": arguments.layer, "args": " ".join(types), **told}
+def _report(arguments: argparse.Namespace) -> dict[str, Any]:
+    asked = told("profile", arguments)
+    if arguments.args is None:
+        return profiled_layer(compile_layer(arguments), arguments.pass_, asked)
+    file, function = _function(arguments.layer)
+    return profiled(file, function, _types(arguments.args), asked)
 
 
 def _types(texts: Sequence[str]) -> tuple[str, ...]:
@@ -187,20 +117,6 @@ def _names(tree: ast.Module) -> Sequence[str]:
     return found
 
 
-def _layer(
-    arguments: argparse.Namespace, folder: Path
-) -> tuple[Path, str, tuple[str, ...]]:
-    """The emitted module of a layer as a file, and its arguments."""
-    from backends.tpu.profile.arguments import ArrayArgument
-    from moegen.plain import FORWARD, TRAINING, arrays, whole
-
-    op = compile_layer(arguments)
-    file = folder / f"{op.name}.py"
-    file.write_text(whole(op), encoding="utf-8")
-    types = tuple(str(ArrayArgument(*held)) for held in arrays(op))
-    return file, FORWARD if arguments.pass_ == "forward" else TRAINING, types
-
-
 def _write(path: Path, text: str) -> None:
     from ir.errors import BadArgument
 
@@ -210,62 +126,3 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         reason = f"--html {path} cannot be written: {error.strerror or error}"
         raise BadArgument(reason=reason) from None
-
-
-def _print(report: dict[str, Any]) -> None:
-    from tabulate import tabulate
-
-    rate = f"{report['hbm_bytes_per_second'] / 1e9:,.0f}"
-    best = f"{report['peak_hbm_bytes_per_second'] / 1e9:,.0f}"
-    print(
-        f"{report['function']} for {report['target']}, routing {report['routing']}: "
-        f"{report['microseconds']:,.1f} us"
-    )
-    print(
-        f"MXU fed {report['mxu_busy']:.0%} of the time, HBM {rate} GB/s of {best}; "
-        f"{report['kernels']} kernels, {len(report['ops'])} ops"
-    )
-    shown = [op for op in report["ops"] if op["share"] >= _LEAST_SHARE]
-    print(
-        "\n"
-        + tabulate(
-            [_cells(op) for op in shown],
-            _HEADERS,
-            disable_numparse=True,
-            colalign=_ALIGN,
-        )
-    )
-    rest = [op for op in report["ops"] if op["share"] < _LEAST_SHARE]
-    if rest:
-        print(f"{len(rest)} more ops, {sum(op['us'] for op in rest):,.1f} us together")
-    for name in sorted({op["class"] for op in shown}):
-        print(f"class {name}: {report['confidence'][name]}")
-    for op in shown:
-        if op["note"]:
-            print(f"{op['name']}: {op['note']}")
-    print(f"\n{report['obtained'].capitalize()}; nothing here was measured.")
-
-
-def _cells(op: dict[str, Any]) -> list[str]:
-    known = op["binds"] is not None
-    return [
-        op["name"],
-        op["kind"],
-        str(op["runs"]),
-        f"{op['us']:,.1f}",
-        f"{100 * op['share']:.1f}",
-        f"{100 * op['mxu_busy']:.0f}" if known else "",
-        f"{op['hbm_bytes_per_second'] / 1e9:,.0f}" if known else "",
-        op["binds"] or "",
-        f"{100 * op['of_peak']:.0f}" if known else "",
-        stalls(op["stalls"]) if known else "",
-        str(op["spills"]) if known else "",
-        op["obtained_from"],
-        op["class"],
-    ]
-
-
-def stalls(shares: dict[str, float]) -> str:
-    """The reasons that cost 2% of an op's time or more, the largest first."""
-    found = sorted(shares.items(), key=lambda pair: -pair[1])
-    return ", ".join(f"{name} {share:.0%}" for name, share in found if share >= 0.02)

@@ -37,7 +37,7 @@ def simulate_device(
 
 
 def merged(cores: Sequence[Profile]) -> Profile:
-    """The slower core's times; the bytes of both, and the mean use of their units."""
+    """The slower core's times and loops; the bytes of both, the mean use of units."""
     slowest = max(cores, key=lambda profile: profile.cycles)
     cycles = slowest.cycles
     used = sum(core.mxu_busy * core.cycles for core in cores) / len(cores) / cycles
@@ -48,4 +48,8 @@ def merged(cores: Sequence[Profile]) -> Profile:
         hbm_read=sum(core.hbm_read for core in cores),
         hbm_written=sum(core.hbm_written for core in cores),
         notes=tuple(sorted(notes)),
+        loops=tuple(
+            replace(loop, hbm_bytes=sum(core.loops[n].hbm_bytes for core in cores))
+            for n, loop in enumerate(slowest.loops)
+        ),
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
+from backends.tpu.profile.counters import Counters, Counts
 from backends.tpu.profile.dma import Dma
 from backends.tpu.profile.scalar import Machine, Memory
 from backends.tpu.profile.unknown import Unknown
@@ -34,11 +35,10 @@ class Running(Protocol):
 
     machine: Machine
     dma: Dma
+    counters: Counters
     now: int
     state: int
     stored: int
-    totals: list[int]
-    dma_stall: int
     path: int
     notes: set[str]
 
@@ -53,7 +53,8 @@ class Iteration:
 
     path: int
     now: int
-    totals: tuple[int, ...]
+    moved: tuple[int, int, int]
+    counts: Counts
     scalars: tuple[Any, ...]
     layout: tuple[int, ...]
     record: list[Note]
@@ -146,9 +147,9 @@ class Loops:
         path, run.path = run.path, 0
         record = list(machine.record)
         machine.record.clear()
-        extra = (run.dma_stall, run.dma.hbm_read, run.dma.hbm_written, run.dma.started)
-        totals = (*extra, *run.totals)
-        return Iteration(path, run.now, totals, scalars, layout, record)
+        moved = run.dma.hbm_read, run.dma.hbm_written, run.dma.started
+        counts = run.counters.freeze()
+        return Iteration(path, run.now, moved, counts, scalars, layout, record)
 
     def _jump(self, history: History, period: int) -> bool:
         its = history.iterations
@@ -179,13 +180,13 @@ class Loops:
         run.stored += passed
         run.dma.shift(passed)
         self._jumped += passed
-        change = [b - a for a, b in zip(middle.totals, newest.totals, strict=False)]
-        run.dma_stall += count * change[0]
-        run.dma.hbm_read += count * change[1]
-        run.dma.hbm_written += count * change[2]
-        run.dma.started += count * change[3]
-        for index, value in enumerate(change[4:]):
-            run.totals[index] += count * value
+        run.counters.repeat(newest.counts, middle.counts, count)
+        read, written, started = (
+            b - a for a, b in zip(middle.moved, newest.moved, strict=True)
+        )
+        run.dma.hbm_read += count * read
+        run.dma.hbm_written += count * written
+        run.dma.started += count * started
         run.path = hash((newest.path, count))
 
 

@@ -8,6 +8,7 @@ how many: they end before the next region, branch or DMA wait, and those of a lo
 before the first bundle outside of it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backends.tpu.profile.bundles import Bundle, Program
@@ -67,6 +68,13 @@ class Segments:
         if key not in self._known:
             self._known[key] = self._cut(begin, until)
         return self._known[key]
+
+    def loops(self) -> Iterator[tuple[int, int]]:
+        """Each backward branch: its target, and the end of its delay slots."""
+        for bundle in self._bundles:
+            for target in (self._regions[t] for t in _targets(bundle)):
+                if target <= bundle.address:
+                    yield target, self._after(bundle.address, target)
 
     def _cut(self, begin: int, until: int) -> Segment:
         branches: list[tuple[int, int, int]] = []

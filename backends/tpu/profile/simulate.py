@@ -5,16 +5,20 @@ each state it is entered in; steady loops are extrapolated (`loops`). What comes
 an estimate made without a device, never a measurement.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from backends.tpu.profile.bundles import Program, read_bundles
 from backends.tpu.profile.checks import check_registers
+from backends.tpu.profile.counters import LEADING, Counters
 from backends.tpu.profile.dma import Dma
 from backends.tpu.profile.dump import Dump, KernelText
 from backends.tpu.profile.issue import STALLS, Clock, Issue, State, thaw
 from backends.tpu.profile.latencies import Latencies, latencies
+from backends.tpu.profile.loop_times import Core, LoopTime, loop_times, named, spills
 from backends.tpu.profile.loops import Loops
+from backends.tpu.profile.nests import Nests
 from backends.tpu.profile.scalar import Machine
 from backends.tpu.profile.segments import Segment, Segments
 from backends.tpu.profile.slots import Row, Rows
@@ -47,7 +51,7 @@ class Profile:
     waits for operands and units overlap the scalar side's for DMA and scalars.
     `mxu_busy` is the share of all cycles and MXUs in which a multiply is being fed;
     `busy` are the cycles of each unit, by its name in `units.json` and its number.
-    `notes` say what was assumed.
+    `notes` say what was assumed; `loops` are the kernel's, outer before inner ones.
     """
 
     kernel: str
@@ -65,6 +69,7 @@ class Profile:
     notes: tuple[str, ...]
     marks: tuple[Mark, ...] = ()
     busy: dict[str, int] = field(default_factory=dict)
+    loops: tuple[LoopTime, ...] = ()
 
     @property
     def hbm_bytes(self) -> int:
@@ -88,11 +93,11 @@ class Run:
 
     machine: Machine
     dma: Dma
+    counters: Counters
+    place: int = 0
     now: int = 0
     state: int = 0
     stored: int = 0
-    totals: list[int] = field(default_factory=list)
-    dma_stall: int = 0
     segments: int = 0
     path: int = 0
     notes: set[str] = field(default_factory=set)
@@ -120,7 +125,7 @@ def simulate(
     program = read_bundles(bundles, name)
     check_registers(program)
     simulator = Simulator(program, latencies(chip), scalars or {}, sharers)
-    return simulator.profile(extrapolate)
+    return simulator.profile(bundles.splitlines(), extrapolate)
 
 
 class Simulator:
@@ -145,12 +150,14 @@ class Simulator:
         self._numbers: dict[State, int] = {}
         self._aged: dict[tuple[int, int], int] = {}
         self._units: list[str] = []
-        self._run = Run(Machine(program, scalars), Dma(table, sharers=sharers))
+        self._nests = Nests(self._segments.loops(), len(program.bundles))
+        dma, counters = Dma(table, sharers=sharers), Counters(self._nests)
+        self._run = Run(Machine(program, scalars), dma, counters)
         self._run.state = self._number(Clock().freeze())
         self._loops = Loops(self._run)
 
-    def profile(self, extrapolate: bool = True) -> Profile:
-        """Simulate to the exit."""
+    def profile(self, lines: Sequence[str], extrapolate: bool = True) -> Profile:
+        """Simulate to the exit; `lines` are the program's text."""
         run = self._run
         place, pending = 0, (0, 0)
         last = len(self._program.bundles)
@@ -165,8 +172,10 @@ class Simulator:
             if run.segments > _MOST_SEGMENTS:
                 reason = f"no end after {_MOST_SEGMENTS} segments, {run.now} cycles"
                 raise EndlessKernel(reason=reason)
-        run.now += max(0, self._states[run.state].vector + 1)
-        return self._summary()
+        left = max(0, self._states[run.state].vector + 1)
+        run.now += left
+        run.counters.drained(left)
+        return self._summary(lines)
 
     def _checked(self, segment: Segment) -> tuple[bool, ...]:
         """`_pass`, whose failure is that of a damaged text: the bundles do not fit."""
@@ -179,6 +188,8 @@ class Simulator:
 
     def _pass(self, segment: Segment) -> tuple[bool, ...]:
         run = self._run
+        run.place = segment.begin
+        run.counters.enter(run.place)
         events, bits, taken = run.machine.run(segment)
         run.path = hash((run.path, segment.begin, segment.end, bits, taken))
         rest = [event for event in events if not self._waits(event)]
@@ -186,7 +197,7 @@ class Simulator:
         run.now += passage.cycles
         run.state = passage.state
         run.stored = max(run.stored, run.now + passage.stored)
-        self._count(passage.totals)
+        run.counters.passed(run.place, passage.cycles, passage.totals)
         for event in rest:
             self._event(event)
         return taken
@@ -199,7 +210,7 @@ class Simulator:
         until = run.dma.wait(known(event[2], use), known(event[3], use), run.now)
         run.path = hash((run.path, event[3]))
         if until > run.now:
-            run.dma_stall += until - run.now
+            run.counters.waited(run.place, until - run.now)
             run.state = self._age(run.state, until - run.now)
             run.now = until
         self._mark("wait")
@@ -232,7 +243,10 @@ class Simulator:
         if kind.startswith("dma.vmem"):
             at = max(at, run.stored + self._table.cycles("store_to_dma"))
         self._mark(kind)
+        read, written = run.dma.hbm_read, run.dma.hbm_written
         run.dma.start(kind, at, operands, line)
+        read, written = run.dma.hbm_read - read, run.dma.hbm_written - written
+        run.counters.moved(run.place, read, written)
         run.path = hash((run.path, kind, operands[1]))
         if kind.endswith("to_smem"):
             words = operands[1] * self._table.cycles("granule_bytes") // 4
@@ -260,12 +274,6 @@ class Simulator:
         stored = clock.stored - clock.now
         return _Passage(clock.now, self._number(clock.freeze()), totals, stored)
 
-    def _count(self, totals: tuple[int, ...]) -> None:
-        held = self._run.totals
-        held.extend([0] * (len(totals) - len(held)))
-        for index, value in enumerate(totals):
-            held[index] += value
-
     def _number(self, state: State) -> int:
         if state not in self._numbers:
             self._numbers[state] = len(self._states)
@@ -280,29 +288,32 @@ class Simulator:
             self._aged[key] = self._number(clock.freeze())
         return self._aged[key]
 
-    def _summary(self) -> Profile:
+    def _summary(self, lines: Sequence[str]) -> Profile:
         run = self._run
-        stalls = dict(zip(STALLS, run.totals[1:], strict=False))
-        busy = dict(zip(self._units, run.totals[1 + len(STALLS) :], strict=False))
+        totals = run.counters.total()
+        issued, stalls, busy = named(totals, self._units)
+        stalls["dma"] = totals[LEADING.index("dma")]
         mxu = sum(value for unit, value in busy.items() if unit.startswith("multiply"))
         cycles = max(1, run.now)
-        stalls["dma"] = run.dma_stall
+        clock_hz, multipliers = self._table["clock_hz"], self._table["multipliers"]
+        core = Core(self._program, lines, self._units, clock_hz, multipliers, cycles)
         return Profile(
             kernel=self._program.name,
             chip=self._table.chip,
             cycles=cycles,
-            seconds=cycles / self._table["clock_hz"],
-            mxu_busy=mxu / cycles / self._table["multipliers"],
+            seconds=cycles / clock_hz,
+            mxu_busy=mxu / cycles / multipliers,
             stalls=stalls,
             hbm_read=run.dma.hbm_read,
             hbm_written=run.dma.hbm_written,
-            bundles=run.totals[0] if run.totals else 0,
-            spills=_spills(self._program),
+            bundles=issued,
+            spills=spills(self._program.instructions),
             binds=_binds(cycles, stalls, busy),
             simulated=self._loops.simulated(cycles),
             notes=tuple(sorted(run.notes)),
             marks=tuple(run.marks),
             busy=busy,
+            loops=loop_times(core, self._nests.loops, run.counters.loops()),
         )
 
 
@@ -318,14 +329,6 @@ def _next(
         if jumps:
             return segment.end, (end, target)
     return segment.end, (0, 0)
-
-
-def _spills(program: Program) -> int:
-    """Vector stores into the compiler's own spill space."""
-    return sum(
-        each.opcode.startswith("vst") and "_spill" in str(each.operands)
-        for each in program.instructions
-    )
 
 
 def _binds(cycles: int, stalls: dict[str, int], busy: dict[str, int]) -> str:

@@ -77,3 +77,25 @@ def test_a_schedule_of_ones_own(run, cache):
     ran = run("inspect", "mixtral", *TPU, "--schedule", "tile_rows=33")
     assert ran.code == 2
     assert "tile_rows=33: a tile is whole chunks" in ran.err
+
+
+def test_cycles_of_both_passes_come_from_the_compiled_schedule(run, cache):
+    sizes = ("experts=8", "--dtype", "bfloat16", "--cache", str(cache))
+    ran = run("inspect", "switch", *TPU, *sizes, "--cycles", "--json")
+    told = json.loads(ran.out)
+    forward, training = (told["cycles"][p] for p in ("forward", "training"))
+    assert forward["obtained"].startswith("estimated from the schedule compiled by")
+    assert 0 < forward["microseconds"] < training["microseconds"]
+    kernels = [op["source"] for op in training["ops"] if op["kind"] == "kernel"]
+    for name in ("router", "grouped_rows", "grouped_sums"):
+        assert any(name in source for source in kernels)
+    loops = forward["loops"]
+    assert loops
+    assert all(loop["rounds"] > 0 and loop["cycles"] > 0 for loop in loops)
+    assert sum(loop["share"] for loop in loops) <= 1
+
+
+def test_cycles_need_a_tpu(run):
+    ran = run("inspect", "switch", "--target", "cpu", "--cycles")
+    assert ran.code == 2
+    assert "moegen inspect --cycles estimates TPUs and the target is 'cpu'" in ran.err

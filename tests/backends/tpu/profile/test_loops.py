@@ -31,7 +31,9 @@ def _both(text: str, scalars: dict[str, list[int]] | None = None) -> Profile:
     fast = simulate(text, "v4", scalars)
     slow = simulate(text, "v4", scalars, extrapolate=False)
     assert fast.cycles == slow.cycles
+    assert fast.loops == slow.loops
     assert fast.bundles == slow.bundles
+    assert sum(loop.cycles for loop in fast.loops) <= fast.cycles
     return fast
 
 
