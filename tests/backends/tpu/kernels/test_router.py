@@ -8,46 +8,22 @@ from backends.tpu.kernels import router as kernels
 from backends.tpu.kernels.columns import (
     column_count,
     column_put,
-    column_softmax,
-    column_softmax_grad,
     column_take,
     column_top_k,
     stacked,
 )
 from backends.tpu.kernels.exact import exact_dot, to_columns, to_rows, to_weights
-from backends.tpu.kernels.router import own_tokens, route
-from backends.tpu.kernels.router_blocks import Made, Routed
-
-FLOAT = jnp.float32
+from tests.backends.tpu.kernels.small_router import (
+    FLOAT,
+    drawn,
+    route_backward,
+    route_forward,
+)
 
 
 @pytest.fixture(autouse=True)
 def interpreted(monkeypatch):
     monkeypatch.setattr(kernels, "INTERPRET", True)
-
-
-def forward(left, given):
-    (x,), (valid,), (router,) = given.rows, given.columns, given.weights
-    (bias,), (heat,) = given.groups, given.vectors
-    scores = column_softmax((to_columns(x, router) + bias) * heat)
-    choice = jnp.where(valid, column_top_k(scores, 2), -1)
-    gates = column_take(scores, choice)
-    counts = column_count(choice[:1], scores.shape[0])
-    losses = jnp.sum(scores * scores, axis=0, keepdims=True)
-    return Made(
-        columns=(choice, gates, scores, gates > 0.5),
-        groups=(counts, jnp.where(valid, scores, 0.0)),
-        sums=(losses,),
-    )
-
-
-def backward(left, given):
-    (x, more), (router,) = given.rows, given.weights
-    scores, choice, d_gates = given.columns
-    d_scores = column_put(d_gates, choice, scores.shape[0])
-    d_logits = column_softmax_grad(scores, d_scores)
-    d_router = to_weights(own_tokens(d_logits, left, 1), own_tokens(x[...], left, 0))
-    return Made(rows=(more[...] + to_rows(d_logits, router),), weights=(d_router,))
 
 
 CASES = [  # tokens, width, experts, groups, runs, tile, dtype
@@ -63,20 +39,8 @@ CASES = [  # tokens, width, experts, groups, runs, tile, dtype
     ("tokens", "width", "experts", "groups", "runs", "tile", "dtype"), CASES
 )
 def test_both_passes(tokens, width, experts, groups, runs, tile, dtype):
-    draws = np.random.default_rng(0)
-    x = jnp.asarray(draws.normal(size=(tokens, width)), dtype)
-    router = jnp.asarray(draws.normal(size=(experts, width)) / width**0.5, FLOAT)
-    valid = jnp.asarray(draws.random(tokens) < 0.8)
-    bias = jnp.asarray(draws.normal(size=(groups, experts)), FLOAT)
-    columns = ((2, jnp.int32), (2, FLOAT), (experts, FLOAT), (2, jnp.bool_))
-    made = route(
-        forward,
-        Routed((x,), (valid,), (bias,), (jnp.float32(1.5),), (router,)),
-        Made((), columns, ((experts, jnp.int32), (experts, FLOAT)), ((1, FLOAT),)),
-        groups,
-        runs,
-        (tile, width),
-    )
+    x, router, valid, bias = drawn(tokens, width, experts, groups, dtype)
+    made = route_forward(x, router, valid, bias, groups, runs, tile)
     wide = np.asarray(x, np.float64) @ np.asarray(router, np.float64).T
     wide = (wide + np.repeat(bias, tokens // groups, axis=0)) * 1.5
     scores = np.exp(wide - wide.max(axis=1, keepdims=True))
@@ -98,26 +62,18 @@ def test_both_passes(tokens, width, experts, groups, runs, tile, dtype):
     np.testing.assert_allclose(mass, parts, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(made.sums[0], [np.sum(scores**2)], rtol=1e-5)
 
+    draws = np.random.default_rng(1)
     d_gates = draws.normal(size=(tokens, 2))
     more = draws.normal(size=(tokens, width))
     d_scores = np.zeros_like(scores)
     for token, k in np.argwhere(np.asarray(choice) >= 0):
         d_scores[token, choice[token, k]] += d_gates[token, k]
     d_logits = scores * (d_scores - (d_scores * scores).sum(axis=1, keepdims=True))
-    read = Routed(
-        (x, jnp.asarray(more, FLOAT)),
-        (found, choice, jnp.asarray(d_gates, FLOAT)),
-        weights=(router,),
-    )
+    rows = x, jnp.asarray(more, FLOAT)
+    columns = found, choice, jnp.asarray(d_gates, FLOAT)
     for piece in {width, 128 if width % 128 == 0 else width}:
-        made = route(
-            backward,
-            read,
-            Made(((width, FLOAT),), weights=(((experts, width), FLOAT),)),
-            groups,
-            runs,
-            (tile, piece),
-        )
+        blocks = tile, piece
+        made = route_backward(rows, columns, router, groups, runs, blocks)
         expected = more + d_logits @ np.asarray(router, np.float64)
         np.testing.assert_allclose(made.rows[0], expected, rtol=1e-5, atol=2e-6)
         expected = d_logits.T @ np.asarray(x, np.float64)

@@ -2,35 +2,24 @@
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backends.tpu.kernels import fetch, row_plan, rows
-from backends.tpu.kernels.words import as_words
+from backends.tpu.kernels import fetch
 from tests.backends.tpu.kernels.small_rows import (
-    CHOICES,
-    EXPERTS,
-    TOKENS,
+    COLUMNS,
+    INNER,
+    routed,
     set_constants,
+    two_products,
 )
-
-INNER, COLUMNS = 512, 256
 
 
 @pytest.fixture
 def set_cores(monkeypatch):
     """Sets the constants that emission would set, for so many cores."""
     return partial(set_constants, monkeypatch)
-
-
-def routed():
-    """Choices without the second expert, their plan and the tokens."""
-    ids = np.random.default_rng(0).choice([-1, 0, 2], size=(TOKENS, CHOICES))
-    plan = row_plan.row_plan(jnp.asarray(ids, jnp.int32))
-    x = jax.random.normal(jax.random.key(0), (TOKENS, INNER)).astype(jnp.bfloat16)
-    return ids, plan, x
 
 
 @pytest.mark.parametrize(
@@ -50,24 +39,7 @@ def test_rows_of_every_order_of_blocks(
     """Two products, added by the kernel or by the epilogue; and a sum over columns."""
     set_cores(cores)
     ids, plan, x = routed()
-    keys = jax.random.split(jax.random.key(1))
-    weights = tuple(
-        jax.random.normal(key, (EXPERTS, INNER, COLUMNS)).astype(jnp.bfloat16)
-        for key in keys
-    )
-    gathered = () if fetches else (fetch.fetch_tokens(x, plan),)
-    words = (as_words(x),) if fetches else ()
-    made, sums = rows.grouped_rows(
-        lambda inner, numbers: (inner[0], inner[0]),
-        lambda totals, columns, numbers, biases: (sum(totals), sum(totals)),
-        plan,
-        rows.Fetched(words, gathered, (), (), weights, ()),
-        (False, False),
-        ((COLUMNS, jnp.float32), (1, jnp.float32)),
-        blocks,
-        rows_stay,
-        adds,
-    )
+    made, sums, weights = two_products(plan, x, blocks, fetches, adds, rows_stay)
     a = np.asarray(x, np.float64)
     both = sum(np.asarray(w, np.float64) for w in weights)
     place = np.asarray(plan.sorted_row)

@@ -1,22 +1,20 @@
 """Gradients of weights by blocks of both sides, against sums in float64."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backends.tpu.kernels import row_plan, sums
-from backends.tpu.kernels.words import as_words
 from tests.backends.tpu.kernels.small_rows import (
-    CHOICES,
     CHUNK,
+    COLUMNS,
     EXPERTS,
+    INNER,
     TILE,
-    TOKENS,
+    products_of_rows,
+    routed,
     set_constants,
 )
 
-WIDTHS = (512, 256)
+WIDTHS = (INNER, COLUMNS)
 
 
 @pytest.fixture
@@ -30,29 +28,8 @@ def small(monkeypatch):
 @pytest.mark.parametrize("window", [TILE, CHUNK])
 def test_sums_of_every_expert(small, blocks, fetches, window):
     """An expert without rows gets zeros; rows come from tokens, or from a row space."""
-    ids = np.random.default_rng(0).choice([-1, 0, 2], size=(TOKENS, CHOICES))
-    plan = row_plan.row_plan(jnp.asarray(ids, jnp.int32))
-    keys = jax.random.split(jax.random.key(1))
-    x = jax.random.normal(keys[0], (TOKENS, WIDTHS[0])).astype(jnp.bfloat16)
-    places = plan.flat.size
-    right = jax.random.normal(keys[1], (places, WIDTHS[1])).astype(jnp.bfloat16)
-    left = x[plan.flat // CHOICES]
-    made = sums.grouped_sums(
-        lambda held, numbers: held[0],
-        lambda held, numbers: held[0],
-        plan,
-        sums.Summed(
-            left_tokens=(as_words(x),) if fetches else (),
-            left=() if fetches else (left,),
-            right_tokens=(),
-            right=(right,),
-            numbers=(),
-        ),
-        WIDTHS,
-        jnp.float32,
-        blocks,
-        window,
-    )
+    ids, plan, x = routed()
+    made, right = products_of_rows(plan, x, blocks, fetches, window)
     a, b = np.asarray(x, np.float64), np.asarray(right, np.float64)
     place = np.asarray(plan.sorted_row)
     expected = np.zeros((EXPERTS, *WIDTHS))
