@@ -29,15 +29,18 @@ from backends.tpu.kernel_ops import (
     KernelOp,
     combine_kernels,
     grouped_kernels,
+    router_kernels,
 )
 from backends.tpu.legality import needed, problems
 from backends.tpu.own_rules import legal_values, own_problems
+from backends.tpu.router_rules import router_values
 from backends.tpu.schedule import STAY, WINDOW, parts_of
 from bench import one_kernel
 from bench.ahead import CHIPS as TPUS
 from ir import mlir
 from ir.errors import KernelTooLarge
 from ir.pipeline import make_pass, run_passes
+from ir.router_sizes import sizes_of
 from moegen.compiler import ALL_PASSES, order_for
 from moegen.layers import find_layer
 from moegen.trace import trace
@@ -88,11 +91,11 @@ def draw(text: str, chip: str, random: Random) -> tuple[KernelOp, mlir.Module]:
     with mlir.context():
         find_target(chip).schedule(module, NO_CHOICES)
         grouped = [k for k in grouped_kernels(module) if k.kind != "row_maps"]
-        combines = combine_kernels(module)
-        kernel = random.choice([*grouped, *grouped, *combines])
+        combines, routers = combine_kernels(module), router_kernels(module)
+        kernel = random.choice([*grouped, *grouped, *combines, *routers])
         schedule = drawn_schedule(kernel, chip, random)
+        shared = {f: v for f, v in schedule.items() if f in (*TILES, STEP)}
         for other in combines if kernel in combines else grouped_kernels(module):
-            shared = {f: v for f, v in schedule.items() if f in (*TILES, STEP)}
             other.put(other.schedule | shared)
         kernel.put(schedule)
     return kernel, module
@@ -101,14 +104,28 @@ def draw(text: str, chip: str, random: Random) -> tuple[KernelOp, mlir.Module]:
 def drawn_schedule(kernel: KernelOp, chip: str, random: Random) -> dict[str, Any]:
     """A random schedule that the kernel can run, if a chip lets it."""
     while True:
-        schedule = _steps(random) if kernel.kind == "combine_rows" else {}
-        schedule = schedule or _blocks(kernel, random)
+        match kernel.kind:
+            case "combine_rows":
+                schedule = _steps(random)
+            case "router":
+                schedule = _router(kernel, random)
+            case _:
+                schedule = _blocks(kernel, random)
         if not any(own_problems(kernel, schedule, CHIPS[chip])):
             return schedule
 
 
 def _steps(random: Random) -> dict[str, Any]:
     return {STEP: random.choice((8, 16, 24, 40, 64, 128, 256, 512, 1024, 2048, 8192))}
+
+
+def _router(kernel: KernelOp, random: Random) -> dict[str, Any]:
+    """Runs, and tiles and pieces that go with them."""
+    sizes = sizes_of(kernel.op)
+    schedule: dict[str, Any] = {}
+    for field in ("runs", "tile_tokens", "piece"):
+        schedule[field] = random.choice(router_values(sizes, schedule, field))
+    return schedule
 
 
 def _blocks(kernel: KernelOp, random: Random) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from backends.tpu.compile import Argument
 from backends.tpu.kernel_buffers import places_of
 from backends.tpu.kernel_ops import KernelOp
 from backends.tpu.operands import rows_operands, sums_operands
+from backends.tpu.router_text import routed_text
 from backends.tpu.storage import block_of, can_pack, stored_dtype
 from ir.mlir import Value
 from ir.op import attributes_of, operand_types
@@ -25,6 +26,8 @@ def program(source: str, kernel: KernelOp) -> tuple[str, tuple[Argument, ...]]:
     The kernel's op must carry the schedule that the source was emitted for.
     """
     call = _call(source, kernel)
+    if kernel.kind == "router":
+        return _router(source, call, kernel)
     plan = _plan(kernel)
     groups = _groups(kernel)
     names = [f"a{n}" for n in range(sum(map(len, groups)))]
@@ -42,9 +45,25 @@ def program(source: str, kernel: KernelOp) -> tuple[str, tuple[Argument, ...]]:
     return "\n".join((source, "", *lines, "")), arguments
 
 
+def _router(
+    source: str, call: ast.Call, kernel: KernelOp
+) -> tuple[str, tuple[Argument, ...]]:
+    """As `program`: a router has no row plan."""
+    arguments = [Argument(t.dtype, t.shape) for t in operand_types(kernel.op)]
+    names = [f"a{n}" for n in range(len(arguments))]
+    given, _, *others = (ast.unparse(argument) for argument in call.args)
+    read = routed_text(kernel.op, names)
+    lines = [
+        f"def {NAME}({', '.join(names)}):",
+        f"    return route({', '.join([given, read, *others])})",
+    ]
+    return "\n".join((source, "", *lines, "")), tuple(arguments)
+
+
 def _call(source: str, kernel: KernelOp) -> ast.Call:
     """The kernel's call in the emitted module."""
     function, kind, number = kernel.name.split(".")
+    kind = {"router": "route"}.get(kind, kind)
     tree = ast.parse(source)
     body = next(
         node

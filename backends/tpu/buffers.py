@@ -38,10 +38,11 @@ class Buffer:
     array: tuple[int, ...] = ()
     fields: tuple[str, ...] = ()
     source: tuple[int, ...] = ()
+    once: bool = False
 
     @property
     def copies(self) -> int:
-        return 2 if self.array else 1
+        return 2 if self.array and not self.once else 1
 
     @property
     def bytes(self) -> int:

@@ -1,5 +1,8 @@
 """Estimates of a TPU's kernels: FLOPs done, bytes moved, memory, steps, roofline."""
 
+from collections.abc import Iterator
+from math import prod
+
 from backends.chips import CHIPS, Chip
 from backends.estimate import Estimate, roofline
 from backends.tpu.buffers import LANES, total, whole
@@ -9,6 +12,7 @@ from backends.tpu.kernel_ops import (
     KernelOp,
     combine_kernels,
     grouped_kernels,
+    router_kernels,
 )
 from backends.tpu.operands import is_token
 from backends.tpu.routed_rows import expected_multiplied
@@ -30,6 +34,7 @@ from backends.tpu.work import work_of
 from ir import mlir
 from ir.mlir import Value
 from ir.op import operand_types, result_types
+from ir.router_sizes import sizes_of
 from ir.types import from_mlir
 
 
@@ -44,6 +49,7 @@ def estimates(module: mlir.Module, chip: str) -> dict[int, Estimate]:
     pairs = (
         *((k, _grouped(k, CHIPS[chip], packed)) for k in grouped),
         *((k, _combine(k, CHIPS[chip])) for k in running),
+        *((k, _router(k, CHIPS[chip])) for k in router_kernels(module)),
     )
     return {hash(kernel.op.operation): estimate for kernel, estimate in pairs}
 
@@ -75,7 +81,8 @@ def _grouped(kernel: KernelOp, chip: Chip, packed: set[tuple[str, Value]]) -> Es
     moved = hbm_bytes(work, tile, blocks, cores(chip))
     moved += _prepared(kernel, gathered_bytes(work, tile, blocks, chip), packed)
     flops = _done(kernel, work, chunk, blocks)
-    return _estimate(kernel, chip, flops, moved, grid, parallel)
+    passes = FLOAT32_PASSES if kernel.compute == "float32" else 1
+    return _estimate(kernel, chip, flops, flops * passes, moved, grid, parallel)
 
 
 def _done(kernel: KernelOp, work: Work, chunk: int, blocks: Blocks) -> int:
@@ -125,20 +132,50 @@ def _combine(kernel: KernelOp, chip: Chip) -> Estimate:
     moved += made * kind.shape[1] * written
     grid = (cores(chip), steps // cores(chip))
     flops = made * choices * rows.shape[1] * (1 + len(gates))
-    return _estimate(kernel, chip, flops, moved, grid, cores(chip), products=False)
+    return _estimate(kernel, chip, flops, 0, moved, grid, cores(chip))
+
+
+def _router(kernel: KernelOp, chip: Chip) -> Estimate:
+    """Tiles of tokens come once; their numbers for every piece of the rows."""
+    sizes, schedule = sizes_of(kernel.op), kernel.schedule
+    runs, tile = schedule["runs"], schedule["tile_tokens"]
+    shared = cores(chip) if runs % cores(chip) == 0 else 1
+    tiles, pieces = -(-sizes.tokens // (runs * tile)), sizes.width // schedule["piece"]
+    made = runs * tiles * tile
+    rows = sum(width * size for width, size in sizes.rows)
+    moved = made * (rows + BYTES["float32"] * sum(sizes.columns) * pieces)
+    matrices = (*sizes.weights, *sizes.sums)
+    moved += shared * sum(narrow * wide * size for narrow, wide, size in matrices)
+    products = list(_router_products(kernel.op))
+    flops = made * sum(count for count, _ in products)
+    multiplied = made * sum(count * passes for count, passes in products)
+    grid = shared, pieces, runs // shared, tiles
+    return _estimate(kernel, chip, flops, multiplied, moved, grid, shared)
+
+
+def _router_products(op: mlir.OpView) -> Iterator[tuple[int, int]]:
+    """FLOPs of a token of each product, and the products of bfloat16 that make it."""
+    for inner in op.operation.regions[0].blocks[0].operations:
+        if inner.operation.name not in ("kernel.dot", "kernel.outer"):
+            continue
+        left, right = operand_types(inner)
+        outer = inner.operation.name == "kernel.outer"
+        area = left.shape[1] * right.shape[1] if outer else prod(right.shape)
+        rounded = [kind.dtype == "bfloat16" for kind in (left, right)]
+        passes = FLOAT32_PASSES // 2 if any(rounded) else FLOAT32_PASSES
+        yield 2 * area, 1 if all(rounded) else passes
 
 
 def _estimate(
     kernel: KernelOp,
     chip: Chip,
     flops: int,
+    multiplied: int,
     moved: int,
     grid: tuple[int, ...],
     parallel: int,
-    products: bool = True,
 ) -> Estimate:
-    passes = FLOAT32_PASSES if kernel.compute == "float32" else 1
-    multiplied = flops * passes if products else 0
+    """`multiplied` are the FLOPs of bfloat16 that products take."""
     seconds, bound = roofline(multiplied, moved, chip, device_share(chip))
     buffers = kernel.buffers(kernel.schedule, chip)
     return Estimate(

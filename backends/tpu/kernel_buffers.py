@@ -23,7 +23,7 @@ from ir.types import Tensor, from_mlir
 Schedule = Mapping[str, Any]
 
 # Mosaic keeps 72 vector registers' worth of lines beside what a kernel asks for.
-_COMPILERS = Buffer("the compiler's own", "vmem", (72, LANES), "int32")
+COMPILERS = Buffer("the compiler's own", "vmem", (72, LANES), "int32")
 
 
 # What lies along the lanes, a chunk of rows a line.
@@ -134,7 +134,7 @@ def rows_buffers(
             yield Buffer("sums", "vmem", size, "float32", fields=named)
     for value in read.tokens:
         yield space.fetched(value, block_inner, "block_inner")
-    yield _COMPILERS
+    yield COMPILERS
 
 
 def wide_buffers(
@@ -182,7 +182,7 @@ def sums_buffers(
     for side, values in enumerate((read.left_tokens, read.right_tokens)):
         for value in values:
             yield space.fetched(value, blocks[side], fields[side])
-    yield _COMPILERS
+    yield COMPILERS
 
 
 def combine_buffers(
@@ -216,7 +216,7 @@ def combine_buffers(
         fields=("", "step_tokens", ""),
         source=(places, held),
     )
-    yield _COMPILERS
+    yield COMPILERS
 
 
 def places_of(op: mlir.OpView, schedule: Schedule) -> int:

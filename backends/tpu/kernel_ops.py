@@ -15,12 +15,13 @@ from backends.tpu.kernel_buffers import (
 )
 from backends.tpu.operands import rows_operands, sums_operands
 from backends.tpu.piece import Piece, take_apart, width
+from backends.tpu.router_buffers import router_buffers
 from backends.tpu.storage import can_copy, compute_dtype
 from ir import mlir
 from ir.op import attributes_of, result_types
 from ir.types import to_attribute
 
-Kind = Literal["grouped_rows", "grouped_sums", "row_maps", "combine_rows"]
+Kind = Literal["grouped_rows", "grouped_sums", "row_maps", "combine_rows", "router"]
 
 TILES = ("tile_rows", "chunk_rows")
 STEP = "step_tokens"
@@ -34,6 +35,7 @@ FIELDS: Mapping[Kind, tuple[str, ...]] = {
     "grouped_sums": (*TILES, *CUTS["grouped_sums"], schedule.WINDOW, "fetches"),
     "row_maps": TILES,
     "combine_rows": (STEP,),
+    "router": ("tile_tokens", "piece", "runs"),
 }
 _KINDS: Mapping[str, Kind] = {
     "rows": "grouped_rows",
@@ -92,6 +94,8 @@ class KernelOp:
         """What the kernel keeps on the chip under a schedule."""
         if self.kind == "combine_rows":
             return list(combine_buffers(self.op, schedule, self.compute, chip))
+        if self.kind == "router":
+            return list(router_buffers(self.op, schedule, chip))
         if self.piece is None or self.kind == "row_maps":
             return []
         if self.kind == "grouped_sums":
@@ -112,6 +116,15 @@ def combine_kernels(module: mlir.Module) -> list[KernelOp]:
         KernelOp(function, "combine_rows", op, compute)
         for function, op in _ops(module, "kernel.combine")
         if can_copy(op.operation.operands[1], compute)
+    )
+
+
+def router_kernels(module: mlir.Module) -> list[KernelOp]:
+    """The routers that are one kernel."""
+    compute = compute_dtype(module.operation)
+    return _numbered(
+        KernelOp(function, "router", op, compute)
+        for function, op in _ops(module, "kernel.router")
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from backends.chips import Chip
 from backends.tpu.kernel_ops import FIELDS, STEP, TILES, KernelOp
 from backends.tpu.kernels.copies import COPIED_TOGETHER
+from backends.tpu.router_rules import router_reason, router_values
 from backends.tpu.schedule import (
     LEAST_ROWS,
     STAY,
@@ -21,6 +22,7 @@ from backends.tpu.schedule import (
 )
 from ir.errors import IllegalSchedule, UnknownScheduleField
 from ir.op import operand_types, place_of
+from ir.router_sizes import sizes_of
 
 Schedule = Mapping[str, Any]
 
@@ -55,6 +57,8 @@ def illegal(
 
 def legal_values(kernel: KernelOp, field: str) -> list[int]:
     """Values that keep to the kernels' own rules, the largest first."""
+    if kernel.kind == "router":
+        return router_values(sizes_of(kernel.op), kernel.schedule, field)
     if field in kernel.widths:
         cut = cuts if field == "block_inner" else ragged_cuts
         return cut(kernel.widths[field])
@@ -94,6 +98,8 @@ def _foreign(
 
 def _reason(kernel: KernelOp, schedule: Schedule, field: str, value: Any) -> str:
     """Why a field's value is wrong; empty if it is not."""
+    if kernel.kind == "router":
+        return router_reason(sizes_of(kernel.op), schedule, field, value)
     if field == STAY:
         return "" if type(value) is bool else "it must be true or false"
     if field == "fetches":

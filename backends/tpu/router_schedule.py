@@ -5,18 +5,21 @@ are held on the chip; only where they do not fit, rows are cut in pieces, one af
 other.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from backends.chips import Chip
+from backends.schedule_choices import Choices, chosen_fields
+from backends.tpu.kernel_ops import KernelOp, router_kernels
+from backends.tpu.router_rules import router_reason, run_tokens
 from backends.tpu.schedule import EXPOSED, STEP_SECONDS, cores, cuts, vmem_limit
 from ir import mlir
 from ir.router_sizes import LANES, RouterSizes, sizes_of
-from ir.types import to_attribute
 
 MOST_TOKENS = 1024
 RUN_TOKENS = 32  # a run's tokens are whole rows of memory, whatever their dtype
 PASSES = 6  # products of bfloat16 that make one of float32
+NO_PINS: Mapping[str, Any] = {}
 
 
 class RouterBlocks(NamedTuple):
@@ -27,23 +30,52 @@ class RouterBlocks(NamedTuple):
     runs: int
 
 
-def schedule_routers(module: mlir.Module, chip: Chip) -> None:
-    """Give every router of a module its blocks."""
-    for op in mlir.walk(module.body):
-        if op.operation.name == "kernel.router":
-            fields = router_blocks(sizes_of(op), chip)._asdict()
-            op.operation.attributes["schedule"] = to_attribute(fields)
+def schedule_routers(
+    module: mlir.Module, choices: Choices, chip: Chip
+) -> list[KernelOp]:
+    """Give every router of a module its blocks: the user's, and the model's."""
+    kernels = router_kernels(module)
+    for kernel in kernels:
+        pins = kernel.schedule | chosen_fields(kernel.name, kernel.fields, choices)
+        kernel.put(router_blocks(sizes_of(kernel.op), chip, pins)._asdict() | pins)
+    return kernels
 
 
-def router_blocks(sizes: RouterSizes, chip: Chip) -> RouterBlocks:
-    """The legal blocks of least modelled time; the smallest where nothing fits."""
+def router_blocks(
+    sizes: RouterSizes, chip: Chip, pins: Mapping[str, Any] = NO_PINS
+) -> RouterBlocks:
+    """The legal blocks of least modelled time that agree with the pins.
+
+    Where none fits, the smallest legal ones; where none is legal, some that are not.
+    """
     limit = vmem_limit(chip)
-    runs = runs_of(sizes, chip)
-    every = list(candidates(sizes, runs))
-    fitting = [b for b in every if sizes.vmem_bytes(b.tile_tokens, b.piece) <= limit]
-    if not fitting:
-        return min(every, key=lambda b: sizes.vmem_bytes(b.tile_tokens, b.piece))
-    return min(fitting, key=lambda b: seconds(sizes, b, chip))
+    least: list[RouterBlocks] = []
+    for runs in dict.fromkeys((runs_of(sizes, chip), sizes.groups)):
+        every = _agreeing(sizes, runs, pins)
+        legal = [blocks for blocks in every if not _wrong(sizes, blocks)]
+        fitting = [b for b in legal if _vmem(sizes, b) <= limit]
+        if fitting:
+            return min(fitting, key=lambda b: seconds(sizes, b, chip))
+        least = least or sorted(legal, key=lambda b: _vmem(sizes, b))[:1] or every[:1]
+    return least[0]
+
+
+def _agreeing(
+    sizes: RouterSizes, runs: int, pins: Mapping[str, Any]
+) -> list[RouterBlocks]:
+    """The candidates with what is pinned put in its place."""
+    chosen = {"runs": runs, **{f: pins[f] for f in RouterBlocks._fields if f in pins}}
+    found = candidates(sizes, sizes.tokens // run_tokens(sizes, chosen))
+    return list(dict.fromkeys(blocks._replace(**chosen) for blocks in found))
+
+
+def _wrong(sizes: RouterSizes, blocks: RouterBlocks) -> bool:
+    fields = blocks._asdict()
+    return any(router_reason(sizes, fields, f, v) for f, v in fields.items())
+
+
+def _vmem(sizes: RouterSizes, blocks: RouterBlocks) -> int:
+    return sizes.vmem_bytes(blocks.tile_tokens, blocks.piece)
 
 
 def runs_of(sizes: RouterSizes, chip: Chip) -> int:

@@ -61,13 +61,13 @@ def schedule_module(module: mlir.Module, chip: str, choices: Choices) -> None:
     What the choices leave open follows from the shapes of all kernels and the chip.
     Raises `IllegalSchedule`, `KernelTooLarge`, `IndexOverflow`, `UnknownScheduleField`.
     """
-    schedule_routers(module, CHIPS[chip])
+    routers = schedule_routers(module, choices, CHIPS[chip])
     grouped = grouped_kernels(module)
     pins = {k.name: k.schedule | _chosen(k, choices) for k in grouped}
     if grouped:
         _schedule_grouped(grouped, pins, CHIPS[chip])
     combines = _schedule_combines(module, choices, CHIPS[chip])
-    kernels = [*grouped, *combines]
+    kernels = [*routers, *grouped, *combines]
     _refuse_unused(kernels, choices, chip)
     verify_schedules(kernels, chip)
 

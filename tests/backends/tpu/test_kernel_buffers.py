@@ -6,7 +6,11 @@ import pytest
 
 import moegen
 from backends.chips import CHIPS
-from backends.tpu.kernel_ops import combine_kernels, grouped_kernels
+from backends.tpu.kernel_ops import (
+    combine_kernels,
+    grouped_kernels,
+    router_kernels,
+)
 from bench.pallas_calls import pallas_calls
 from moegen.layers import find_layer
 
@@ -23,6 +27,8 @@ CASES = [
         {"model": 200, "block_columns": 128},
     ),
     ("expert_choice", "tpu-v6e", "float32", {"step_tokens": 16}),
+    ("glam", "tpu-v4", "float32", {"backward.piece": 128, "tile_tokens": 128}),
+    ("gshard", "tpu-v5p", "bfloat16", {"runs": 2}),
 ]
 
 
@@ -36,7 +42,11 @@ def test_a_kernel_asks_for_the_buffers_that_are_counted(
     op = moegen.compile(
         find_layer(layer), chip, dtype, tmp_path, schedule=chosen, **sizes
     )
-    kernels = [*grouped_kernels(op.module), *combine_kernels(op.module)]
+    kernels = [
+        *router_kernels(op.module),
+        *grouped_kernels(op.module),
+        *combine_kernels(op.module),
+    ]
     every = pallas_calls(op).items()
     calls = {name: call for name, call in every if kinds_told(name)}
     named = {k.name: k for k in kernels if k.kind != "row_maps"}
@@ -44,7 +54,7 @@ def test_a_kernel_asks_for_the_buffers_that_are_counted(
     for name, kernel in named.items():
         counted = kernel.buffers(kernel.schedule, CHIPS[chip])
         assert asked(calls[name]) == Counter(
-            (b.memory, b.shape, b.dtype, b.array)
+            (b.memory, b.shape, b.dtype, b.array, b.copies)
             for b in counted
             if b.what != "the compiler's own"
         )
@@ -52,26 +62,27 @@ def test_a_kernel_asks_for_the_buffers_that_are_counted(
 
 def kinds_told(name):
     """Whether a kernel has a schedule of its own that is told here."""
-    return name.split(".")[1] not in ("router", "fetch_tokens", "token_words")
+    return name.split(".")[1] not in ("fetch_tokens", "token_words")
 
 
 def asked(call):
-    """(memory, shape, dtype, array) of everything that a traced kernel keeps."""
+    """(memory, shape, dtype, array, copies) of all that a traced kernel keeps."""
     grid = call.params["grid_mapping"]
     found = []
     for block in grid.block_mappings:
         memory = str(block.block_aval.memory_space)
         if memory == "any":
             continue
-        shape = tuple(size.block_size for size in block.block_shape)
+        shape = tuple(getattr(size, "block_size", 1) for size in block.block_shape)
         array = block.array_aval
         memory = "smem" if memory == "smem" else "vmem"
-        found.append((memory, shape, array.dtype.name, array.shape))
+        copies = block.pipeline_mode.buffer_count if block.pipeline_mode else 2
+        found.append((memory, shape, array.dtype.name, array.shape, copies))
     for scratch in grid.scratch_avals:
         if str(scratch.memory_space) == "vmem":
             inner = scratch.inner_aval
-            found.append(("vmem", inner.shape, inner.dtype.name, ()))
+            found.append(("vmem", inner.shape, inner.dtype.name, (), 1))
     dynamic = grid.num_dynamic_grid_bounds
     for scalar in call.invars[dynamic : dynamic + grid.num_index_operands]:
-        found.append(("smem", scalar.aval.shape, scalar.aval.dtype.name, ()))
+        found.append(("smem", scalar.aval.shape, scalar.aval.dtype.name, (), 1))
     return Counter(found)

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 import moegen
 from backends.chips import CHIPS
 from backends.targets import find_target
-from backends.tpu.kernel_ops import combine_kernels, grouped_kernels
+from backends.tpu.kernel_ops import (
+    combine_kernels,
+    grouped_kernels,
+    router_kernels,
+)
 from backends.tpu.legality import fits
 from ir import mlir
 from ir.errors import (
@@ -93,6 +97,67 @@ def scheduled(layer, chip, dtype="bfloat16", choices=None, **sizes):
 def test_a_schedule_that_kernels_cannot_run(choices, sentence):
     with pytest.raises(IllegalSchedule, match=re.escape(sentence)):
         scheduled("mixtral", "tpu-v5e", choices=choices, **SIZES)
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        (
+            {"router.runs": 3},
+            "the kernel forward.router.0 cannot run on tpu-v5e with runs=3: runs are "
+            "equal parts of its 512 tokens; use 2 or 4",
+        ),
+        (
+            {"forward.tile_tokens": 192},
+            "with tile_tokens=192: a tile is all 512 tokens of a run, or a multiple of "
+            "128; use 128 or 256",
+        ),
+        (
+            {"router.runs": 2, "tile_tokens": 512},
+            "with tile_tokens=512: a run has only 256 tokens; use 256",
+        ),
+        (
+            {"forward.router.piece": 128},
+            "with piece=128: its rows, of 256 columns, are not cut; use 256",
+        ),
+        (
+            {"backward.router.0.piece": 192},
+            "the kernel backward.router.0 cannot run on tpu-v5e with piece=192: pieces "
+            "fill its width of 256, with a multiple of 128 columns; use 128 or 256",
+        ),
+        ({"router.runs": True}, "runs=true: it must be a positive whole number; use 1"),
+    ],
+)
+def test_a_schedule_that_routers_cannot_run(choices, sentence):
+    with pytest.raises(IllegalSchedule, match=re.escape(sentence)):
+        scheduled("mixtral", "tpu-v5e", choices=choices, **SIZES)
+
+
+def test_runs_of_groups():
+    sizes = SIZES | {"groups": 4}
+    sentence = "runs=2: runs are equal parts of its 4 groups, of 128 tokens each; use 4"
+    with pytest.raises(IllegalSchedule, match=sentence):
+        scheduled("gshard", "tpu-v5e", choices={"runs": 2}, **sizes)
+
+
+def test_too_large_a_tile_of_a_router_is_told():
+    choices = {"router.tile_tokens": 16384}
+    sizes = SIZES | {"tokens": 32768, "model": 1024}
+    with pytest.raises(KernelTooLarge) as raised:
+        scheduled("mixtral", "tpu-v4", choices=choices, **sizes)
+    told = str(raised.value)
+    assert "the kernel forward.router.0 needs 64.59 MiB" in told
+    assert "its largest buffer is the rows of tokens, 2 x bfloat16[1, 16384" in told
+    assert told.endswith("tile_tokens=3584 would fit")
+
+
+def test_what_a_router_leaves_open_follows_the_choice():
+    choices = {"backward.router.piece": 128, "forward.tile_tokens": 512}
+    module = scheduled("mixtral", "tpu-v4", choices=choices, **SIZES)
+    held = {kernel.name: kernel.schedule for kernel in router_kernels(module)}
+    # All tokens in one tile are one run, though two cores could share them.
+    assert held["forward.router.0"] == {"tile_tokens": 512, "piece": 256, "runs": 1}
+    assert held["backward.router.0"]["piece"] == 128
 
 
 def test_too_large_a_tile_names_need_limit_and_largest_buffer():
@@ -203,8 +268,9 @@ def test_a_default_is_legal_for_its_own_shape_on_its_own_chip(
         experts=experts,
         **choices,
     )
-    kernels = [*grouped_kernels(module), *combine_kernels(module)]
-    assert kernels
+    grouped, combines = grouped_kernels(module), combine_kernels(module)
+    kernels = [*router_kernels(module), *grouped, *combines]
+    assert grouped
     for kernel in kernels:
         if kernel.schedule:
             assert fits(kernel, kernel.schedule, CHIPS[chip])
