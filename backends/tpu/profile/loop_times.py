@@ -11,7 +11,7 @@ from backends.tpu.profile.nests import Nest
 
 SHOWN = 0.02  # of the kernel's cycles, for a loop to come with its bundles
 _LONGEST = 160  # bundles that are shown
-_COMMENT = re.compile(r"\s*/\*(?:(?!\*/).)*(?:\*/|$)")
+_COMMENT = re.compile(r"/\*(?:(?!\*/).)*(?:\*/|$)")
 _TAIL = re.compile(r"^[^{]*\*/\s*")
 # `%s458_s8`: a virtual name and the physical register, which says enough.
 _REGISTER = re.compile(r"%\w+_((?:[svp]|vm)\d+)\b")
@@ -119,4 +119,6 @@ def spills(instructions: Iterator[Instruction]) -> int:
 
 def readable(line: str) -> str:
     """A bundle's line without comments and without virtual names."""
-    return _REGISTER.sub(r"\1", _COMMENT.sub("", _TAIL.sub("", line))).rstrip()
+    place, brace, body = _TAIL.sub("", line).partition("{")
+    plain = _REGISTER.sub(r"\1", _COMMENT.sub(" ", body))
+    return f"{place}{brace} {' '.join(plain.split())}"
