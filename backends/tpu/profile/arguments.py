@@ -33,7 +33,8 @@ class ArrayArgument:
     shape: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"{_LONG[self.dtype]}[{','.join(map(str, self.shape))}]"
+        dtype = _LONG.get(self.dtype, self.dtype)
+        return f"{dtype}[{','.join(map(str, self.shape))}]"
 
 
 def read_arguments(text: str) -> tuple[ArrayArgument, ...]:

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from backends.tpu.profile.arguments import ArrayArgument
 from backends.tpu.profile.calls import KernelCall
 from backends.tpu.profile.router_results import ROUTER, router_results
 from backends.tpu.profile.routing import Routing
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
 _CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
-_SHORT = {"bfloat": "bf", "float": "f", "uint": "u", "int": "s"}
 
 
 class _Unknown:
@@ -126,7 +126,7 @@ class _Partly:
             for i, (atom, value) in enumerate(zip(eqn.invars, values, strict=True))
             if value is not UNKNOWN and jnp.issubdtype(atom.aval.dtype, jnp.integer)
         }
-        types = tuple(short_type(atom.aval) for atom in eqn.invars)
+        types = tuple(_type(atom.aval) for atom in eqn.invars)
         name = _name_of(eqn)
         self._found.append((name, types, told))
         if name != ROUTER:
@@ -171,11 +171,5 @@ def _name_of(eqn: Any) -> str:
     return str(eqn.params.get("name") or getattr(told, "name", None) or "")
 
 
-def short_type(aval: Any) -> str:
-    """`bf16[8,128]`, as XLA writes a type."""
-    dtype = str(aval.dtype)
-    for long, short in _SHORT.items():
-        if dtype.startswith(long):
-            dtype = short + dtype.removeprefix(long)
-            break
-    return f"{dtype}[{','.join(map(str, aval.shape))}]"
+def _type(aval: Any) -> str:
+    return str(ArrayArgument(str(aval.dtype), tuple(aval.shape)))

@@ -62,6 +62,19 @@ def test_a_kernel_that_cannot_be_simulated_says_why(compiled: Dump) -> None:
     assert "argument0" in kernel.note
 
 
+@pytest.mark.parametrize("chip", ["v6e", "tpu7x"])
+def test_weights_of_one_byte_and_a_sigmoid_are_simulated(chip: str) -> None:
+    file = _FILE.with_name("gated.py")
+    types = ("bf16[4096,128]", "s32[4]", "f8e4m3fn[4,128,128]")
+    made = dump(file, "gated", types, chip, routing=Routing("one"))
+    (kernel,) = profile_module(made).kernels()
+    assert kernel.how == BUNDLES
+    assert kernel.note == ""
+    (call,) = made.calls
+    # All rows are expert 0's: 32 tiles.
+    assert call.values[0] == [32]
+
+
 def test_the_estimate_names_its_compiler(profiled: ModuleProfile) -> None:
     assert profiled.provenance.startswith("estimated from the schedule compiled by lib")
     assert profiled.libtpu
