@@ -86,7 +86,7 @@ def _text(call: ast.Call, kernel: KernelOp, groups: Sequence[str]) -> str:
     own = [ast.unparse(argument) for argument in call.args]
     if kernel.kind == "combine_rows":
         rows, gates = (group.strip("(), ") for group in groups)
-        given = [rows, "plan", *own[2:4], *([gates] if gates else [])]
+        given = [rows, "plan", own[2], *([gates] if gates else [])]
         return f"combine_rows({', '.join(given)})"
     kind = "Fetched" if kernel.kind == "grouped_rows" else "Summed"
     held = f"{kind}({', '.join(groups)})"

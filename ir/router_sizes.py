@@ -34,8 +34,10 @@ class RouterSizes:
 
     @property
     def width(self) -> int:
-        """The widest row."""
-        return max((width for width, _ in self.rows), default=1)
+        """The widest row; a matrix' width where all that tokens have is narrow."""
+        matrices = (wide for _, wide, _ in (*self.weights, *self.sums))
+        rows = (width for width, _ in self.rows)
+        return max(rows, default=max(matrices, default=1))
 
     @property
     def least_piece(self) -> int:
@@ -81,7 +83,8 @@ def sizes_of(op: mlir.OpView) -> RouterSizes:
     summed = [width_of(operand_types(dot)[0]) not in narrow for dot in dots]
     weights, sums = _matrices("whole", read), _matrices("sum", made)
     widths = {width_of(t) for t in wide} | {n for _, n, _ in (*weights, *sums)}
-    cuts = not any(summed) and len(widths) == 1 and min(widths) % LANES == 0
+    cuts = bool(wide) and not any(summed) and len(widths) == 1
+    cuts = cuts and min(widths) % LANES == 0
     return RouterSizes(
         tokens=told["tokens"],
         groups=told["groups"],

@@ -21,7 +21,13 @@ from backends.tpu.buffers import (
 )
 from backends.tpu.kernel_buffers import IN_LINES, places_of
 from backends.tpu.kernel_ops import STEP, TILES, KernelOp
-from backends.tpu.own_rules import changed, illegal, legal_values, own_problems
+from backends.tpu.own_rules import (
+    changed,
+    fetched_unit,
+    illegal,
+    legal_values,
+    own_problems,
+)
 from backends.tpu.schedule import vmem_limit
 from ir.errors import IndexOverflow, KernelTooLarge, MoegenError
 from ir.op import place_of
@@ -129,7 +135,7 @@ def _cut_rows(
     if not field or not schedule["fetches"] or schedule[field] == kernel.widths[field]:
         return
     width, cut = kernel.widths[field], schedule[field]
-    unit = LANES if kernel.compute == "float32" else 2 * LANES
+    unit = fetched_unit(kernel)
     if kernel.kind == "grouped_rows":
         reason = f"it fetches whole rows, of {width} columns"
     elif cut % unit or width % cut:

@@ -12,6 +12,7 @@ from backends.tpu.kernel_ops import FIELDS, STEP, TILES, KernelOp
 from backends.tpu.kernels.copies import COPIED_TOGETHER
 from backends.tpu.router_rules import router_reason, router_values
 from backends.tpu.schedule import (
+    LANES,
     LEAST_ROWS,
     STAY,
     WINDOW,
@@ -137,9 +138,19 @@ def _wrong_block(field: str, value: int, width: int) -> str:
 def _wrong_fetch(kernel: KernelOp, schedule: Schedule, value: Any) -> str:
     if type(value) is not bool:
         return "it must be true or false"
-    if value and kernel.fetched_field is None:
+    if not value:
+        return ""
+    if kernel.fetched_field is None:
         return "it reads no rows of tokens that it could fetch"
+    width, unit = kernel.widths[kernel.fetched_field], fetched_unit(kernel)
+    if width % unit:
+        return f"it fetches rows of whole lanes, {unit} columns each, and not {width}"
     return ""
+
+
+def fetched_unit(kernel: KernelOp) -> int:
+    """Columns of tokens that fill the lanes: words hold two of bfloat16."""
+    return LANES if kernel.compute == "float32" else 2 * LANES
 
 
 def _fix(value: Any, legal: Iterable[int]) -> str:

@@ -206,9 +206,9 @@ def can_fetch(work: Work, first: int, second: int) -> bool:
     Where rows are what is added up, whole ones: else each block would fetch them anew.
     """
     width, cut = (work.second, second) if work.token_side else (work.first, first)
-    words = [size * work.operand_bytes // 4 for size in (width, cut)]
+    row_bytes = [size * work.operand_bytes for size in (width, cut)]
     whole = work.kind == "sums" or width == cut
-    return work.tokens > 0 and whole and all(w % LANES == 0 for w in words)
+    return work.tokens > 0 and whole and all(b % (4 * LANES) == 0 for b in row_bytes)
 
 
 def value_bytes(work: Work, chunk: int, blocks: Blocks) -> int:

@@ -85,7 +85,7 @@ def can_copy(width: int, dtype: Any) -> bool:
     """Whether a kernel copies such rows: whole lanes of words, that fit in VMEM."""
     size = {jnp.dtype(jnp.bfloat16): 2, jnp.dtype(jnp.float32): 4}.get(dtype, 0)
     held = CHUNK_ROWS * width * (4 * size + 4)
-    return size > 0 and width * size // 4 % GROUP_WORDS == 0 and held <= VMEM_LIMIT
+    return size > 0 and width * size % (4 * GROUP_WORDS) == 0 and held <= VMEM_LIMIT
 
 
 def fetch_choices(values: jax.Array, plan: RowPlan) -> jax.Array:

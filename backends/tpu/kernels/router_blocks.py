@@ -59,7 +59,7 @@ def cut_of(
     size = (routed.rows + routed.columns)[0].shape[0] // runs
     widths = [row.shape[1] for row in routed.rows] + [kind[0] for kind in made.rows]
     cores = CORES if runs % CORES == 0 else 1
-    pieces, tiles = max(widths) // width, pl.cdiv(size, tokens)
+    pieces, tiles = max(widths, default=width) // width, pl.cdiv(size, tokens)
     return Cut(cores, pieces, runs // cores, tiles, tokens, width, runs // groups, size)
 
 

@@ -67,6 +67,31 @@ def test_a_last_block_that_holds_more_than_the_width_agrees_with_the_oracle(tmp_
     assert len(cases[0].findings) > 8
 
 
+@pytest.mark.parametrize(
+    ("layer", "dtype", "sizes"),
+    [
+        ("mixtral", "bfloat16", {"model": 257, "hidden": 257, "experts": 3}),
+        ("mixtral", "bfloat16", {"model": 1, "hidden": 16, "experts": 4}),
+        ("glam", "float32", {"model": 8, "hidden": 16, "experts": 8}),
+    ],
+)
+def test_widths_that_fill_no_lanes_or_are_as_many_as_experts(
+    layer, dtype, sizes, tmp_path
+):
+    cases = check(
+        find_layer(layer),
+        target="tpu-v4",
+        dtype=dtype,
+        sizes={"tokens": 24, **sizes},
+        routings=["balanced"],
+        reruns=0,
+        cache=tmp_path,
+        interpret=True,
+    )
+    assert [f for case in cases for f in case.findings if not f.ok] == []
+    assert len(cases[0].findings) > 8
+
+
 def test_a_module_imports_only_jax_and_its_rounding_is_the_weights(tmp_path):
     sizes = small("glam")
     op = moegen.compile(

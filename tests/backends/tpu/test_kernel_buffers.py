@@ -29,6 +29,7 @@ CASES = [
     ("expert_choice", "tpu-v6e", "float32", {"step_tokens": 16}),
     ("glam", "tpu-v4", "float32", {"backward.piece": 128, "tile_tokens": 128}),
     ("gshard", "tpu-v5p", "bfloat16", {"runs": 2}),
+    ("mixtral", "tpu-v5e", "bfloat16", {"experts": 256}),
 ]
 
 

@@ -72,6 +72,11 @@ def scheduled(layer, chip, dtype="bfloat16", choices=None, **sizes):
             "false",
         ),
         (
+            {"model": 257, "forward.grouped_rows.0.fetches": True},
+            "with fetches=true: it fetches rows of whole lanes, 256 columns each, and "
+            "not 257; use false",
+        ),
+        (
             {"tile_rows": 256, "window_rows": 96},
             "the kernel backward.grouped_sums.0 cannot run on tpu-v5e with "
             "window_rows=96: a tile is whole windows, of chunks of 128 rows; use 128",
@@ -95,8 +100,10 @@ def scheduled(layer, chip, dtype="bfloat16", choices=None, **sizes):
     ],
 )
 def test_a_schedule_that_kernels_cannot_run(choices, sentence):
+    sizes = SIZES | {n: size for n, size in choices.items() if n in SIZES}
+    chosen = {n: value for n, value in choices.items() if n not in SIZES}
     with pytest.raises(IllegalSchedule, match=re.escape(sentence)):
-        scheduled("mixtral", "tpu-v5e", choices=choices, **SIZES)
+        scheduled("mixtral", "tpu-v5e", choices=chosen, **sizes)
 
 
 @pytest.mark.parametrize(

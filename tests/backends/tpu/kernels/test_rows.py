@@ -53,7 +53,13 @@ def test_rows_of_every_order_of_blocks(
 
 @pytest.mark.parametrize(
     ("dtype", "width", "cores"),
-    [(jnp.bfloat16, INNER, 2), (jnp.float32, INNER, 1), (jnp.bfloat16, 200, 1)],
+    [
+        (jnp.bfloat16, INNER, 2),
+        (jnp.float32, INNER, 1),
+        (jnp.bfloat16, 200, 1),
+        (jnp.bfloat16, 257, 1),
+        (jnp.bfloat16, 1, 1),
+    ],
 )
 def test_tokens_of_every_row(set_cores, dtype, width, cores):
     """By the kernel, and by XLA where rows are no whole lanes."""
