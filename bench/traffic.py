@@ -15,14 +15,13 @@ from typing import Any
 from tabulate import tabulate
 
 from backends.chips import CHIPS, Chip
+from backends.tpu.kernel_time import ranked, seconds
 from backends.tpu.routed_rows import expected_multiplied
 from backends.tpu.schedule import (
     Blocks,
     Work,
     blocks_in,
     chunk_rows,
-    ranked,
-    seconds,
     value_bytes,
     vmem_limit,
 )

@@ -14,10 +14,10 @@ from backends.tpu.kernel_ops import (
     grouped_kernels,
     router_kernels,
 )
+from backends.tpu.kernel_time import FLOAT32_PASSES
 from backends.tpu.operands import is_token
 from backends.tpu.routed_rows import expected_multiplied
 from backends.tpu.schedule import (
-    FLOAT32_PASSES,
     Blocks,
     Work,
     blocks_in,

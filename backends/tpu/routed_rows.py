@@ -34,19 +34,41 @@ def expected_tiles(rows: int, experts: int, tile: int) -> float:
     return _expected(rows, experts, lambda count: -(-count // tile))
 
 
+@cache
+def last_tiles(
+    rows: int, experts: int, tile: int, chunk: int
+) -> tuple[tuple[int, float], ...]:
+    """Experts' last tiles: the rows that one has multiplied, and how many have those.
+
+    On average over uniform routings; an expert's other tiles are full.
+    """
+    found: dict[int, float] = {}
+    for count, number in _counts(rows, experts):
+        if count:
+            size = multiplied(1 + (count - 1) % tile, chunk)
+            found[size] = found.get(size, 0.0) + number
+    return tuple(sorted(found.items()))
+
+
 def _expected(rows: int, experts: int, of: Callable[[int], int]) -> float:
-    """A function of an expert's rows, summed over the experts.
+    """A function of an expert's rows, summed over the experts."""
+    return sum(number * of(count) for count, number in _counts(rows, experts))
+
+
+@cache
+def _counts(rows: int, experts: int) -> tuple[tuple[int, float], ...]:
+    """How many experts have so many rows, on average.
 
     An expert's rows are binomial: `rows` draws, each its own once in `experts` times.
     """
     if experts == 1:
-        return of(rows)
+        return ((rows, 1.0),)
     mean = rows / experts
     spread = _SPREAD * sqrt(mean) + _SPREAD
     counts = range(max(0, int(mean - spread)), min(rows, int(mean + spread)) + 1)
     shares = [_probability(count, rows, experts) for count in counts]
-    total = sum(s * of(c) for s, c in zip(shares, counts, strict=True))
-    return experts * total / sum(shares)
+    scale = experts / sum(shares)
+    return tuple((c, s * scale) for c, s in zip(counts, shares, strict=True))
 
 
 def _probability(count: int, rows: int, experts: int) -> float:

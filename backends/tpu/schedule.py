@@ -1,9 +1,8 @@
-"""The TPU's default schedule: tiles of rows and blocks of widths, from a model of time.
+"""The TPU's schedules: tiles of rows, blocks of widths, and the bytes that they move.
 
-A kernel takes the longer of its products' time and its memory's, and a fixed time for
-every step of its grid and for every row that it copies. Of the blocks that fit in VMEM
-the fastest are taken, and of nearly equal ones those that move the fewest bytes; so
-weights are read once where that pays, and rows once where that does.
+Of the blocks that fit in VMEM the fastest are taken (`kernel_time`), and of nearly
+equal ones those that move the fewest bytes; so weights are read once where that pays,
+and rows once where that does.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,18 +12,15 @@ from math import ceil, sqrt
 from typing import Any, Literal, NamedTuple
 
 from backends.chips import Chip
-from backends.tpu.narrow import SLOW
 from backends.tpu.routed_rows import expected_tiles
 
 LANES = 128
 LEAST_ROWS = 16  # two rows of bfloat16 share a sublane of 8
-MOST_ROWS = 2048
+MOST_ROWS = 4096
 CHUNK_ROWS = 128  # rows that are multiplied at once
 KERNEL_SHARE = 0.9  # of VMEM; the rest is the compiler's own
 STEP_SECONDS = 0.35e-6  # of a grid step's own
-COPY_CYCLES = 15  # to start and await the copy of a row, by the profile of combines
 EXPOSED = 0.1  # of the shorter of products and traffic, which no overlap hides
-FLOAT32_PASSES = 6  # products of bfloat16 that make one of float32
 _SPREAD = 2  # standard deviations of an expert's rows that a tile has room for
 _BUFFERS = 2  # while one block is worked on, the next one is fetched
 
@@ -311,48 +307,12 @@ def loads(work: Work, tile: int, blocks: Blocks, cores: int) -> float:
     where an expert begins.
     """
     tiles = tiles_of(work, tile)
-    if blocks.first < work.first or blocks.stay:
+    if reloads(work, blocks):
         return tiles
     experts = min(work.experts, work.rows, tiles)
     return experts + (cores - 1) * (1 - experts / max(tiles, 1))
 
 
-def seconds(work: Work, tile: int, blocks: Blocks, chip: Chip) -> float:
-    """The modelled time of a kernel."""
-    flops, bandwidth = chip.bf16_flops.value, chip.hbm_bandwidth.value
-    assert flops is not None
-    assert bandwidth is not None
-    passes = FLOAT32_PASSES if work.operand_bytes == 4 else 1
-    padded = work.rows + work.experts * min(chunk_rows(tile) // 6, LEAST_ROWS)
-    firsts, seconds = blocks_in(work, blocks)
-    done = firsts * blocks.first * seconds * blocks.second
-    needed = 2 * padded * done * work.products * passes
-    steps = windows_of(work, tile, blocks) * firsts * seconds
-    times = needed / flops, hbm_bytes(work, tile, blocks, cores(chip)) / bandwidth
-    busy = max(times) + EXPOSED * min(times)
-    busy += gathered_bytes(work, tile, blocks, chip) / bandwidth  # by an op of its own
-    busy /= device_share(chip)
-    if work.narrow and chip.name in SLOW:
-        busy += widened(work, tile, blocks) / SLOW[chip.name]
-    sweeps = firsts * (1 if blocks.stay else seconds)
-    copied = work.rows * (sweeps if blocks.fetches else work.tokens > 0)
-    alone = steps * STEP_SECONDS + copied * COPY_CYCLES / clock_of(chip)
-    return busy + alone / cores(chip)
-
-
-def clock_of(chip: Chip) -> float:
-    assert chip.clock.value is not None
-    return chip.clock.value
-
-
-def widened(work: Work, tile: int, blocks: Blocks) -> int:
-    """Elements of matrices that a kernel converts by block: of every one that comes."""
-    times = loads(work, tile, blocks, cores=1)
-    return round(work.products * work.first * work.second * times)
-
-
-def ranked(work: Work, tile: int, chip: Chip) -> list[Blocks]:
-    """The candidates by their modelled time, the fastest first."""
-    return sorted(
-        candidates(work, tile), key=lambda b: (seconds(work, tile, b, chip), -b.first)
-    )
+def reloads(work: Work, blocks: Blocks) -> bool:
+    """Whether every tile reads its expert's matrices, and not only the first one."""
+    return blocks.first < work.first or blocks.stay

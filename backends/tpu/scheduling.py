@@ -18,6 +18,7 @@ from backends.tpu.kernel_ops import (
     combine_kernels,
     grouped_kernels,
 )
+from backends.tpu.kernel_time import ranked, seconds
 from backends.tpu.legality import fits, verify_schedules, vmem_of
 from backends.tpu.router_schedule import schedule_routers
 from backends.tpu.schedule import (
@@ -30,8 +31,6 @@ from backends.tpu.schedule import (
     gathered_bytes,
     hbm_bytes,
     least_bytes,
-    ranked,
-    seconds,
     tile_choices,
     value_bytes,
     vmem_limit,

@@ -12,8 +12,9 @@ import moegen
 from backends.chips import CHIPS
 from backends.tpu.compile import Argument, Job, compile_many
 from backends.tpu.kernel_ops import grouped_kernels
+from backends.tpu.kernel_time import seconds
 from backends.tpu.narrow import SLOW, narrow_way
-from backends.tpu.schedule import Blocks, Work, hbm_bytes, seconds, tiles_of
+from backends.tpu.schedule import Blocks, Work, hbm_bytes, tiles_of
 from bench.ahead import Shape
 from bench.traffic import ours
 from ir import mlir
