@@ -54,11 +54,16 @@ def routed():
     return ids, plan, x
 
 
-def two_products(plan, x, blocks, fetches, adds, rows_stay):
-    """Rows by two matrices of their expert; the sum, its sum over columns, matrices."""
-    keys = jax.random.split(jax.random.key(1))
+def two_products(plan, x, blocks, fetches, adds, rows_stay, narrow=False):
+    """Rows by two matrices of their expert; the sum, its sum over columns, matrices.
+
+    Matrices are bfloat16, or int8 if they are `narrow`.
+    """
+    keys, shape = jax.random.split(jax.random.key(1)), (EXPERTS, INNER, COLUMNS)
     weights = tuple(
-        jax.random.normal(key, (EXPERTS, INNER, COLUMNS)).astype(jnp.bfloat16)
+        jax.random.randint(key, shape, -128, 128).astype(jnp.int8)
+        if narrow
+        else jax.random.normal(key, shape).astype(jnp.bfloat16)
         for key in keys
     )
     gathered = () if fetches else (fetch.fetch_tokens(x, plan),)

@@ -9,7 +9,7 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from backends.tpu.kernels import router as router_kernel
-from backends.tpu.kernels import router_blocks, token_words
+from backends.tpu.kernels import router_blocks, row_blocks, rows, token_words
 from backends.tpu.kernels.combine import combine_rows
 from backends.tpu.kernels.fetch import fetch_tokens
 from backends.tpu.kernels.words import as_words
@@ -107,6 +107,21 @@ def test_rows_are_multiplied(both_ways, blocks, fetches, rows_stay, cores):
     agree(both_ways(run, cores))
 
 
+@pytest.mark.parametrize(("rows_stay", "cores"), [(True, 1), (False, 2)])
+def test_matrices_are_converted(both_ways, monkeypatch, rows_stay, cores):
+    """Blocks of bytes, once each, in memory of their own."""
+    for module in (row_blocks, rows):
+        monkeypatch.setattr(module, "NARROW", "by block")
+    ids, plan, x = routed()
+
+    def run():
+        blocks = (256, 128)
+        made, _, _ = two_products(plan, x, blocks, False, True, rows_stay, narrow=True)
+        return at_rows(plan, ids, made)
+
+    agree(both_ways(run, cores))
+
+
 @pytest.mark.parametrize("fetches", [True, False])
 def test_products_of_rows_are_added(both_ways, fetches):
     """In windows of half a tile, both widths cut."""
@@ -126,9 +141,9 @@ def test_rows_are_combined(both_ways, gated, cores):
     def run():
         keys = jax.random.split(jax.random.key(3))
         normal = jax.random.normal(keys[0], (plan.flat.size, COLUMNS))
-        rows = as_words(normal.astype(jnp.bfloat16))
+        packed = as_words(normal.astype(jnp.bfloat16))
         held = jnp.zeros(plan.flat.size, bool).at[plan.sorted_row[ids >= 0]].set(True)
-        words = jnp.where(held[:, None], rows, jnp.uint32(2**32 - 1))
+        words = jnp.where(held[:, None], packed, jnp.uint32(2**32 - 1))
         gates = [jax.random.normal(keys[1], ids.shape)] if gated else []
         return combine_rows(words, plan, FLOAT, *gates)
 
@@ -143,8 +158,8 @@ def test_a_router_and_its_backward(both_ways, groups, runs, cores):
     def run():
         made = route_forward(x, router, valid, bias, groups, runs, 128)
         choice, gates, scores, _ = made.columns
-        columns, rows = (scores, choice, gates), (x, x.astype(FLOAT))
+        columns, read = (scores, choice, gates), (x, x.astype(FLOAT))
         blocks = 128, 128
-        return made, route_backward(rows, columns, router, groups, runs, blocks)
+        return made, route_backward(read, columns, router, groups, runs, blocks)
 
     agree(both_ways(run, cores))
