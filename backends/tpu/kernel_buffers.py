@@ -60,12 +60,14 @@ class _Rows:
 
     def numbers(self, what: str, dtype: str) -> Buffer:
         """A window of one number a row, a chunk a line."""
+        dtype = _line_dtype(dtype)
         lines = (self.window // self.chunk, self.chunk)
         array = (self.places // self.window, *lines)
         return Buffer(what, "vmem", (1, *lines), dtype, array)
 
     def row_sums(self, dtype: str, cuts: int) -> Buffer:
         """A window of sums over columns, with a slice for each block of columns."""
+        dtype = _line_dtype(dtype)
         lines = (self.tile // self.chunk, self.chunk)
         shape, array = (1, 1, *lines), (cuts, self.tiles, *lines)
         return Buffer(SUMS, "vmem", shape, dtype, array)
@@ -249,6 +251,11 @@ def _scalars(*counts: int) -> Iterator[Buffer]:
     """Arrays that are in scalar memory before the kernel begins."""
     for count in counts:
         yield Buffer("the map of tiles", "smem", (count,), "int32")
+
+
+def _line_dtype(dtype: str) -> str:
+    """Lines of bfloat16 would share a sublane."""
+    return "float32" if dtype == "bfloat16" else dtype
 
 
 def _held(piece: Piece, value: Value, compute: str) -> str:

@@ -5,8 +5,9 @@ Numbers per row lie along the lanes, a chunk a line: one number a row would fill
 of memory with zeros.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,28 @@ def rows_at(chunk: jax.Array, size: int) -> pl.Slice:
 
 
 def in_lines(numbers: jax.Array, tile_rows: int) -> jax.Array:
-    """[TILES, chunks of a tile, CHUNK_ROWS] from one number a place, [PLACES, 1]."""
-    return numbers.reshape(-1, tile_rows // CHUNK_ROWS, CHUNK_ROWS)
+    """[TILES, chunks of a tile, CHUNK_ROWS] from one number a place, [PLACES, 1].
+
+    Lines of bfloat16 would share a sublane, and could not be read one by one.
+    """
+    return numbers.astype(line_dtype(numbers.dtype)).reshape(
+        -1, tile_rows // CHUNK_ROWS, CHUNK_ROWS
+    )
+
+
+def line_dtype(dtype: Any) -> Any:
+    """The dtype of lines of numbers."""
+    return jnp.float32 if dtype == jnp.bfloat16 else dtype
+
+
+def read_numbers(
+    refs: Sequence[Any], given: Sequence[jax.Array], chunk: jax.Array, size: int
+) -> tuple[jax.Array, ...]:
+    """A chunk's numbers, [size, 1] each, in the dtypes of those that were given."""
+    return tuple(
+        to_column(ref[0, pl.ds(chunk, 1), :size]).astype(numbers.dtype)
+        for ref, numbers in zip(refs, given, strict=True)
+    )
 
 
 def to_column(line: jax.Array) -> jax.Array:

@@ -21,8 +21,9 @@ from jax.experimental.pallas import tpu as pltpu
 
 from backends.tpu.kernels.chunks import (
     for_chunks,
+    line_dtype,
+    read_numbers,
     rows_at,
-    to_column,
     to_line,
 )
 from backends.tpu.kernels.copies import fetch_ahead
@@ -161,9 +162,7 @@ def grouped_rows(
 
         def chunk(number: jax.Array, size: int) -> None:
             at = rows_at(number, size)
-            numbers = tuple(
-                to_column(ref[0, pl.ds(number, 1), :size]) for ref in refs.numbers
-            )
+            numbers = read_numbers(refs.numbers, fetched.numbers, number, size)
             copied = tuple(from_words(held[slot, at, :]) for held in refs.buffers)
             lefts = prologue((*copied, *read(refs.inner, at)), numbers)
             products = tuple(
@@ -217,7 +216,7 @@ def grouped_rows(
         ),
         out_shape=[
             result_type(out_shape(plan, *result, columns), result[1], *operands)
-            for result in results
+            for result in lines_of(results)
         ],
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", *("arbitrary",) * 3),
@@ -227,7 +226,15 @@ def grouped_rows(
         interpret=INTERPRET,
         name="grouped_rows",
     )(plan.tile_expert, plan.filled, jnp.stack([plan.tiles[0], per_core]), *operands)
-    return tuple(jnp.sum(m, axis=0).reshape(-1, 1) if m.ndim == 4 else m for m in made)
+    return tuple(
+        jnp.sum(held, axis=0).reshape(-1, 1).astype(dtype) if width == 1 else held
+        for held, (width, dtype) in zip(made, results, strict=True)
+    )
+
+
+def lines_of(results: tuple[tuple[int, Any], ...]) -> list[tuple[int, Any]]:
+    """The results as the kernel writes them: one number a row lies in lines."""
+    return [(w, line_dtype(dtype) if w == 1 else dtype) for w, dtype in results]
 
 
 class ResultCopies:
@@ -277,8 +284,11 @@ def block_product(left: jax.Array, weight: jax.Array, turned: bool) -> jax.Array
         dtype = COMPUTE_DTYPE
     if NARROW == "by chunk":
         weight = weight.astype(dtype)
+    left = left.astype(dtype)
+    if 1 in weight.shape:  # lowered as a vector's, of float32 alone
+        left, weight, dtype = *(a.astype(jnp.float32) for a in (left, weight)), None
     return lax.dot_general(
-        left.astype(dtype),
+        left,
         weight,
         (((1,), (1 if turned else 0,)), ((), ())),
         precision=precision(dtype),
@@ -314,7 +324,7 @@ def store(
     if len(out.shape) == 4:
         column = lax.broadcasted_iota(jnp.int32, result.shape, 1)
         kept = result if left is None else jnp.where(column < left, result, 0)
-        total = jnp.sum(kept, axis=1, keepdims=True)
+        total = jnp.sum(kept.astype(out.dtype), axis=1, keepdims=True)
         out[0, 0, pl.ds(number, 1), : result.shape[0]] = to_line(total)
     elif out.dtype == jnp.uint32:
         out[at, :] = pack(result)

@@ -20,8 +20,8 @@ from backends.tpu.kernels.chunks import (
     CHUNK_ROWS,
     for_chunks,
     in_lines,
+    read_numbers,
     rows_at,
-    to_column,
 )
 from backends.tpu.kernels.copies import fetch_ahead
 from backends.tpu.kernels.result_type import result_type
@@ -65,6 +65,12 @@ class Sides(NamedTuple):
         pairs = zip(self.widths, self.blocks, strict=True)
         return all(width % block == 0 for width, block in pairs)
 
+    def starts(self, place: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Where a block begins; a width that is not cut may be of broken lanes."""
+        of = zip(place, self.widths, self.blocks, strict=True)
+        rows, columns = (0 if width == block else n * block for n, width, block in of)
+        return rows, columns
+
 
 def grouped_sums(
     left: Side,
@@ -92,7 +98,8 @@ def grouped_sums(
     )
 
     def kernel(expert: Any, _: Any, filled: Any, steps: Any, *refs: Any) -> None:
-        add_window(sides, expert, filled, steps, grouped_refs(refs, counts))
+        groups = grouped_refs(refs, counts)
+        add_window(sides, expert, filled, steps, groups, summed.numbers)
 
     *scalars, steps = windows(plan, window)
     operands = sum_operands(plan, summed, window)
@@ -141,10 +148,13 @@ def windows(plan: RowPlan, rows: int) -> tuple[jax.Array, ...]:
     return expert, window.reshape(-1), filled.reshape(-1), plan.all_tiles * parts
 
 
-def add_window(sides: Sides, expert: Any, filled: Any, steps: Any, refs: Any) -> None:
+def add_window(
+    sides: Sides, expert: Any, filled: Any, steps: Any, refs: Any, given: Arrays
+) -> None:
     """Add a window's rows to the sum of a block, which leaves after its expert's last.
 
-    `refs` are the groups of `sum_operands`, then the result and the buffers.
+    `refs` are the groups of `sum_operands`, then the result and the buffers; `given`
+    are the numbers of rows.
     """
     first, following, *groups, buffers, arrived, leave = refs
     left_tokens, left_refs, right_tokens, right_refs, number_refs, *made = groups
@@ -169,9 +179,7 @@ def add_window(sides: Sides, expert: Any, filled: Any, steps: Any, refs: Any) ->
         at = rows_at(number, size)
         row = lax.broadcasted_iota(jnp.int32, (size, 1), 0) + number * CHUNK_ROWS
         own = row < filled[m]
-        numbers = tuple(
-            to_column(ref[0, pl.ds(number, 1), :size]) for ref in number_refs
-        )
+        numbers = read_numbers(number_refs, given, number, size)
         rows = tuple(from_words(buffer[slot, at, :]) for buffer in buffers)
         lefts = (*rows[: len(left_tokens)], *read(left_refs, at))
         rights = (*rows[len(left_tokens) :], *read(right_refs, at))
@@ -192,8 +200,7 @@ def add_window(sides: Sides, expert: Any, filled: Any, steps: Any, refs: Any) ->
         if not sides.whole:
             out[0] = total[...].astype(out.dtype)
             return
-        start = place[0] * sides.blocks[0], place[1] * sides.blocks[1]
-        send(total, out.at[expert[m]], start, leave, expert[m] == 0)
+        send(total, out.at[expert[m]], sides.starts(place), leave, expert[m] == 0)
 
     if sides.whole:
         result, left_chip = leave
@@ -213,7 +220,7 @@ def part_of(source: Any, number: jax.Array, block: int, width: int) -> Any:
 def send(
     total: Any,
     out: Any,
-    start: tuple[jax.Array, jax.Array],
+    start: tuple[Any, Any],
     leave: tuple[Any, Any],
     first: jax.Array,
 ) -> None:

@@ -9,6 +9,7 @@ import moegen
 from backends.tpu.compile import Argument, Job, compile_many
 from moegen.check import check
 from moegen.layers import SHIPPED, find_layer
+from moegen.plain import TRAINING, arrays, whole
 from tests.moegen.small import small
 
 LAYERS = list(SHIPPED)
@@ -71,7 +72,7 @@ def test_a_last_block_that_holds_more_than_the_width_agrees_with_the_oracle(tmp_
     ("layer", "dtype", "sizes"),
     [
         ("mixtral", "bfloat16", {"model": 257, "hidden": 257, "experts": 3}),
-        ("mixtral", "bfloat16", {"model": 1, "hidden": 16, "experts": 4}),
+        ("mixtral", "bfloat16", {"model": 1, "hidden": 1, "experts": 4}),
         ("glam", "float32", {"model": 8, "hidden": 16, "experts": 8}),
     ],
 )
@@ -105,6 +106,24 @@ def test_a_module_imports_only_jax_and_its_rounding_is_the_weights(tmp_path):
     assert imported <= {"collections", "functools", "typing", "jax"}
     assert "COMPUTE_DTYPE = jnp.bfloat16" in op.source
     assert "INTERPRET = False" in op.source
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
+def test_libtpu_takes_gradients_of_widths_that_fill_no_lanes(tmp_path):
+    jobs = []
+    for model, hidden in ((257, 1000), (1, 1)):
+        sizes = {"tokens": 64, "model": model, "hidden": hidden, "experts": 3}
+        op = moegen.compile(
+            find_layer("mixtral"), "tpu-v5e", "bfloat16", tmp_path, **sizes
+        )
+        path = tmp_path / f"{model}.py"
+        path.write_text(whole(op), encoding="utf-8")
+        arguments = tuple(Argument(*held) for held in arrays(op))
+        jobs.append(Job("v5e", str(path), TRAINING, arguments))
+    for job, outcome in zip(jobs, compile_many(jobs), strict=True):
+        assert outcome.legal, f"{job.file}: {outcome.reason}"
 
 
 @pytest.mark.skipif(
