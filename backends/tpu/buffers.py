@@ -28,7 +28,8 @@ class Buffer:
     `shape` is a block's, in elements of `dtype`. A window is a block of an array of
     shape `array`, which is () for what is the kernel's own; rows of an array of shape
     `source` are copied to a buffer of its own one by one. `fields` names, axis by axis,
-    the field of the schedule that set the size, or "".
+    the field of the schedule that set the size, or "". The kernel holds a window that
+    never moves `once`; libtpu may do so with one that is `still` on its core.
     """
 
     what: str
@@ -39,6 +40,7 @@ class Buffer:
     fields: tuple[str, ...] = ()
     source: tuple[int, ...] = ()
     once: bool = False
+    still: bool = False
 
     @property
     def copies(self) -> int:

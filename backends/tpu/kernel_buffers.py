@@ -90,7 +90,7 @@ class _Rows:
         shape = (1, 1, self.window)
         array = (self.places // self.window, *shape[1:])
         window = Buffer("indices of tokens", "smem", shape, "int32", array)
-        return window, window
+        return replace(window, still=True), window
 
 
 def rows_buffers(
@@ -197,7 +197,7 @@ def combine_buffers(
     steps = whole(-(-tokens // step), cores(chip))
     line = (1, step * choices)
     window = Buffer("indices of rows", "smem", (1, *line), "int32", (steps, *line))
-    yield window
+    yield replace(window, still=True)
     yield window
     line = (choices, step)
     for what in ("kept choices", *("gates" for _ in gates)):

@@ -101,7 +101,8 @@ def needed(buffers: list[Buffer], memory: Memory, chip: Chip) -> int:
     window. XLA decides which; all together are no larger than what is left.
     """
     if memory == "smem":
-        return total(buffers, "smem")
+        still = total([b for b in buffers if b.still], "smem")
+        return total(buffers, "smem") - still // 2
     assert chip.on_chip_bytes.value is not None
     spare = int(chip.on_chip_bytes.value) - vmem_limit(chip)
     small = [b for b in buffers if b.memory == memory and 0 < b.array_bytes <= spare]

@@ -186,6 +186,14 @@ def test_too_many_tiles_for_the_memory_of_scalars():
         scheduled("mixtral", "tpu-v5e", choices={"tile_rows": 16}, **sizes)
 
 
+def test_indices_of_the_first_step_may_be_held_once():
+    """libtpu compiles 4 windows of 256 KiB where 1 MiB less 512 bytes are to be had."""
+    sizes = SIZES | {"tokens": 2**15, "hidden": 384, "k": 8}
+    scheduled("mixtral", "tpu-v5e", choices={"step_tokens": 8192}, **sizes)
+    with pytest.raises(KernelTooLarge, match=r"scalar memory \(SMEM\)"):
+        scheduled("mixtral", "tpu-v5e", choices={"step_tokens": 12288}, **sizes)
+
+
 def test_no_kernel_has_that_field():
     with pytest.raises(UnknownScheduleField, match=r"sets 'rows\.tile', and no kernel"):
         scheduled("mixtral", "tpu-v5e", choices={"rows.tile": 128}, **SIZES)
