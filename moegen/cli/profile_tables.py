@@ -5,31 +5,11 @@ from typing import Any
 
 _LEAST_SHARE = 0.01  # of the time, for an op to have a line of its own
 _LOOPS = 6
-_OPS = (
-    "op",
-    "kind",
-    "runs",
-    "us",
-    "share %",
-    "MXU %",
-    "HBM GB/s",
-    "binds",
-    "% of its peak",
-    "stalls",
-    "spills",
-    "from",
-    "class",
-)
-_OPS_ALIGN = (
-    "left",
-    "left",
-    *["right"] * 5,
-    "left",
-    "right",
-    "left",
-    "right",
-    *["left"] * 2,
-)
+# What an op's time goes to, or a loop's.
+_SPENT = ("MXU %", "HBM GB/s", "binds", "% of its peak", "stalls", "spills")
+_SPENT_ALIGN = ("right", "right", "left", "right", "left", "right")
+_OPS = ("op", "kind", "runs", "us", "share %", *_SPENT, "from", "class")
+_OPS_ALIGN = ("left", "left", *["right"] * 3, *_SPENT_ALIGN, "left", "left")
 _LOOP = (
     "loop in",
     "bundles",
@@ -37,14 +17,9 @@ _LOOP = (
     "rounds",
     "cycles a round",
     "share %",
-    "MXU %",
-    "HBM GB/s",
-    "binds",
-    "% of its peak",
-    "stalls",
-    "spills",
+    *_SPENT,
 )
-_LOOP_ALIGN = ("left", "left", *["right"] * 6, "left", "right", "left", "right")
+_LOOP_ALIGN = ("left", "left", *["right"] * 4, *_SPENT_ALIGN)
 
 
 def summary(report: dict[str, Any]) -> str:
@@ -84,7 +59,7 @@ def _op_cells(op: dict[str, Any]) -> list[str]:
         str(op["runs"]),
         f"{op['us']:,.1f}",
         f"{100 * op['share']:.1f}",
-        *(_spent(op) if known else [""] * 6),
+        *(_spent(op) if known else [""] * len(_SPENT)),
         op["obtained_from"],
         op["class"],
     ]
