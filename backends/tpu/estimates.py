@@ -17,6 +17,7 @@ from backends.tpu.kernel_ops import (
 from backends.tpu.kernel_time import FLOAT32_PASSES
 from backends.tpu.operands import is_token
 from backends.tpu.routed_rows import expected_multiplied
+from backends.tpu.router_rules import run_cores
 from backends.tpu.schedule import (
     Blocks,
     Work,
@@ -139,7 +140,7 @@ def _router(kernel: KernelOp, chip: Chip) -> Estimate:
     """Tiles of tokens come once; their numbers for every piece of the rows."""
     sizes, schedule = sizes_of(kernel.op), kernel.schedule
     runs, tile = schedule["runs"], schedule["tile_tokens"]
-    shared = cores(chip) if runs % cores(chip) == 0 else 1
+    shared = run_cores(runs, chip)
     tiles, pieces = -(-sizes.tokens // (runs * tile)), sizes.width // schedule["piece"]
     made = runs * tiles * tile
     rows = sum(width * size for width, size in sizes.rows)

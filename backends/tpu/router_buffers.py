@@ -11,13 +11,13 @@ from typing import Any
 from backends.chips import Chip
 from backends.tpu.buffers import LANES, Buffer
 from backends.tpu.kernel_buffers import COMPILERS
+from backends.tpu.router_rules import run_cores
 from backends.tpu.router_text import (
     operand_parts,
     operand_turned,
     result_parts,
     sum_turned,
 )
-from backends.tpu.schedule import cores
 from ir import mlir
 from ir.op import attributes_of, operand_types, result_types
 from ir.router_sizes import sizes_of, width_of
@@ -71,7 +71,7 @@ def router_buffers(
 ) -> Iterator[Buffer]:
     """Those of `route`."""
     sizes, runs = sizes_of(op), schedule["runs"]
-    shared = cores(chip) if runs % cores(chip) == 0 else 1
+    shared = run_cores(runs, chip)
     tile, piece = schedule["tile_tokens"], schedule["piece"]
     whole = piece >= sizes.width
     cut = _Cut(runs, sizes.tokens // runs, tile, piece, whole, shared)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from backends.tpu.schedule import cuts
+from backends.chips import Chip
+from backends.tpu.schedule import cores, cuts
 from ir.router_sizes import LANES, RouterSizes
 
 Schedule = Mapping[str, Any]
@@ -41,6 +42,11 @@ def router_values(sizes: RouterSizes, schedule: Schedule, field: str) -> list[in
     size = run_tokens(sizes, schedule)
     tiles = range(LANES, min(size, _MOST_TOKENS + 1), LANES)
     return [size, *reversed(tiles)]
+
+
+def run_cores(runs: int, chip: Chip) -> int:
+    """TensorCores that share the runs: all of a device's, or one."""
+    return cores(chip) if runs % cores(chip) == 0 else 1
 
 
 def run_tokens(sizes: RouterSizes, schedule: Schedule) -> int:

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from backends.chips import Chip
 from backends.schedule_choices import Choices, chosen_fields
 from backends.tpu.kernel_ops import KernelOp, router_kernels
-from backends.tpu.router_rules import router_reason, run_tokens
+from backends.tpu.kernel_time import FLOAT32_PASSES
+from backends.tpu.router_rules import router_reason, run_cores, run_tokens
 from backends.tpu.schedule import EXPOSED, STEP_SECONDS, cores, cuts, vmem_limit
 from ir import mlir
 from ir.router_sizes import LANES, RouterSizes, sizes_of
 
 MOST_TOKENS = 1024
 RUN_TOKENS = 32  # a run's tokens are whole rows of memory, whatever their dtype
-PASSES = 6  # products of bfloat16 that make one of float32
 NO_PINS: Mapping[str, Any] = {}
 
 
@@ -107,8 +107,8 @@ def seconds(sizes: RouterSizes, blocks: RouterBlocks, chip: Chip) -> float:
     tiles = -(-sizes.tokens // (blocks.tile_tokens * blocks.runs)) * blocks.runs
     rows = sum(width * size for width, size in sizes.rows)
     moved = blocks.tile_tokens * (rows + 4 * sum(sizes.columns) * pieces)
-    made = sum(2 * n * w * PASSES for n, w, _ in (*sizes.weights, *sizes.sums))
+    made = sum(2 * n * w * FLOAT32_PASSES for n, w, _ in (*sizes.weights, *sizes.sums))
     times = made * blocks.tile_tokens / flops, moved / bandwidth
     step = max(times) + EXPOSED * min(times)
-    shared = cores(chip) if blocks.runs % cores(chip) == 0 else 1
+    shared = run_cores(blocks.runs, chip)
     return ((tiles / shared + 1) * step) + tiles * pieces * STEP_SECONDS / shared

@@ -11,7 +11,7 @@ from moegen.cli.simulation import (
     PASSES,
     add_simulation_options,
     profiled_layer,
-    told,
+    simulation,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def register(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one table a function."""
-    asked = told("inspect --cycles", arguments) if arguments.cycles else None
+    asked = simulation("inspect --cycles", arguments) if arguments.cycles else None
     op = compile_layer(arguments)
     from moegen.report import totals
 

@@ -13,7 +13,7 @@ from moegen.cli.simulation import (
     add_simulation_options,
     profiled,
     profiled_layer,
-    told,
+    simulation,
 )
 
 
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> dict[str, Any]:
-    asked = told("profile", arguments)
+    asked = simulation("profile", arguments)
     if arguments.args is None:
         return profiled_layer(compile_layer(arguments), arguments.pass_, asked)
     file, function = _function(arguments.layer)

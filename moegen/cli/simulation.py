@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PASSES = ("forward", "training")
 
 
-class Told(NamedTuple):
+class Simulation(NamedTuple):
     """What the user asked for: `seconds` is the time that compiling may take."""
 
     function: str
@@ -45,7 +45,7 @@ def add_simulation_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def told(command: str, arguments: argparse.Namespace) -> Told:
+def simulation(command: str, arguments: argparse.Namespace) -> Simulation:
     """What to simulate; raises `BadArgument` for what cannot be."""
     from backends.targets import find_target
     from backends.tpu.profile.routing import read_routing
@@ -59,10 +59,10 @@ def told(command: str, arguments: argparse.Namespace) -> Told:
         )
         raise BadArgument(reason=reason)
     read = read_routing(routing)
-    return Told(arguments.layer, target, read, routing, arguments.limit)
+    return Simulation(arguments.layer, target, read, routing, arguments.limit)
 
 
-def profiled_layer(op: "Op", pass_: str, asked: Told) -> dict[str, Any]:
+def profiled_layer(op: "Op", pass_: str, asked: Simulation) -> dict[str, Any]:
     """The report of one of `PASSES` of a layer; see `profiled`."""
     from backends.tpu.profile.arguments import ArrayArgument
     from moegen.plain import FORWARD, TRAINING, arrays, whole
@@ -76,7 +76,7 @@ def profiled_layer(op: "Op", pass_: str, asked: Told) -> dict[str, Any]:
 
 
 def profiled(
-    file: Path, function: str, types: Sequence[str], asked: Told
+    file: Path, function: str, types: Sequence[str], asked: Simulation
 ) -> dict[str, Any]:
     """The report (`backends.tpu.profile.report.document`) of a function of a file.
 
