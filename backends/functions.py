@@ -8,7 +8,7 @@ from backends.naming import Names, wanted_name
 from backends.op_text import axes_text, expression_of
 from backends.scalar_text import Text, expression, scalar_ops, statements, unpacked
 from ir import mlir
-from ir.op import attributes_of, result_types
+from ir.op import attributes_of, operand_types, result_types
 from ir.types import from_attribute
 
 _LONGEST_INLINE = 56
@@ -78,6 +78,7 @@ class FunctionText(ABC):
         self.names = Names(taken)
         self.values: dict[mlir.Value, Text] = {}
         self.lines: list[str] = []
+        self.reported = _reported(function)
 
     def run(self) -> tuple[list[str], list[str]]:
         """Names of the arguments, and the statements; the last value is `return`ed."""
@@ -119,7 +120,7 @@ class FunctionText(ABC):
         """Assign several results at once."""
         names = []
         for result in op.operation.results:
-            name = self.names.give(wanted_name(op), self.last_use(result), now)
+            name = self.names.give(self.wanted(op, result), self.last_use(result), now)
             self.values[result] = Text(name)
             names.append(name)
         self.lines.append(f"{', '.join(names)} = {unpacked(texts)}")
@@ -129,28 +130,15 @@ class FunctionText(ABC):
         return max((self.position.get(id_of(op), 1 << 30) for op in users), default=0)
 
     def operand(self, op: mlir.OpView, value: mlir.Value) -> Text:
-        """A value's text; inside a map, NumPy's rules do the broadcasting."""
-        producer = mlir.producer(value)
-        if op.operation.name == "moe.map" and producer is not None:
-            return self.unspread(op, value, producer.opview)
-        return self.values[value]
-
-    def unspread(
-        self, op: mlir.OpView, value: mlir.Value, producer: mlir.OpView
-    ) -> Text:
-        if producer.operation.name != "stablehlo.broadcast_in_dim":
+        """A value's text; elementwise, NumPy's rules do the broadcasting."""
+        spread = _spread(value)
+        if op.operation.name not in _ELEMENTWISE or spread is None:
             return self.values[value]
-        others = [v for v in op.operation.operands if v != value]
-        full = any(
-            (p := mlir.producer(v)) is None or p.name != "stablehlo.broadcast_in_dim"
-            for v in others
-        )
-        source = producer.operation.operands[0]
-        if not full or source not in self.values:
+        source = spread.operation.operands[0]
+        if source not in self.values or not _is_covered(op):
             return self.values[value]
-        dims = mlir.int_array(mlir.attributes(producer)["broadcast_dimensions"])
-        rank = len(result_types(producer)[0].shape)
-        return axes_text(self.values[source], dims, rank)
+        rank = len(result_types(spread)[0].shape)
+        return axes_text(self.values[source], _axes(spread), rank)
 
     def settle(self, op: mlir.OpView, result: mlir.Value, text: Text, now: int) -> None:
         """Inline a short value used once; else assign it."""
@@ -172,9 +160,13 @@ class FunctionText(ABC):
         if self.only_spread(op, users):
             self.values[result] = text
             return
-        name = self.names.give(wanted_name(op), self.last_use(result), now)
+        name = self.names.give(self.wanted(op, result), self.last_use(result), now)
         self.values[result] = Text(name)
         self.lines.append(f"{name} = {text.text}")
+
+    def wanted(self, op: mlir.OpView, result: mlir.Value) -> str:
+        """What to call a result: as the layer reports it, or after its op."""
+        return self.reported.get(result) or wanted_name(op)
 
     def is_inner(self, op: mlir.OpView) -> bool:
         """Whether an op is part of a user's larger statement, or has no name."""
@@ -185,9 +177,9 @@ class FunctionText(ABC):
         return any(mlir.name_of(other.operation.location) == name for other in later)
 
     def only_spread(self, op: mlir.OpView, users: Sequence[mlir.OpView]) -> bool:
-        """A broadcast that only maps use is left to NumPy's rules."""
-        return op.operation.name == "stablehlo.broadcast_in_dim" and all(
-            user.operation.name == "moe.map" and len(user.operation.operands) > 1
+        """A broadcast that only elementwise ops use is left to NumPy's rules."""
+        return op.operation.name == _SPREAD and all(
+            user.operation.name in _ELEMENTWISE and len(user.operation.operands) > 1
             for user in users
         )
 
@@ -196,6 +188,8 @@ class FunctionText(ABC):
         """Write a grouped matmul as this backend's kernels do it."""
 
 
+_SPREAD = "stablehlo.broadcast_in_dim"
+_ELEMENTWISE = ("moe.map", "stablehlo.compare")
 _OWN_LINE = {
     "moe.softmax",
     "moe.top_k",
@@ -203,6 +197,43 @@ _OWN_LINE = {
     "kernel.row_plan",
     "kernel.combine",
 }
+
+
+def _spread(value: mlir.Value) -> mlir.OpView | None:
+    """The broadcast that makes a value, if one does."""
+    producer = mlir.producer(value)
+    return producer.opview if producer and producer.name == _SPREAD else None
+
+
+def _axes(spread: mlir.OpView) -> list[int]:
+    return list(mlir.int_array(mlir.attributes(spread)["broadcast_dimensions"]))
+
+
+def _is_covered(op: mlir.OpView) -> bool:
+    """Whether the operands without their broadcasts still make the result's shape."""
+    shape = list(result_types(op)[0].shape)
+    covered = [1] * len(shape)
+    for value in op.operation.operands:
+        spread = _spread(value)
+        if spread is None:
+            return True
+        sizes = operand_types(spread)[0].shape
+        for axis, size in zip(_axes(spread), sizes, strict=True):
+            covered[axis] = max(covered[axis], size)
+    return covered == shape
+
+
+def _reported(function: mlir.OpView) -> dict[mlir.Value, str]:
+    """The losses and metrics among a function's results, by their own names."""
+    *_, last = mlir.entry(function).operations
+    found = {}
+    for value, fact in zip(
+        last.operation.operands, mlir.result_facts(function), strict=True
+    ):
+        _, _, key = str(from_attribute(fact).get("moe.result", "")).partition(".")
+        if key:
+            found[value] = key
+    return found
 
 
 def id_of(op: mlir.OpView) -> int:

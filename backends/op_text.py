@@ -143,6 +143,8 @@ def _iota(op: mlir.OpView, operands: Sequence[Text]) -> Text:
     (kind,) = result_types(op)
     axis = from_attribute(mlir.attributes(op)["iota_dimension"])
     dtype = dtype_text(kind.dtype)
+    if len(kind.shape) == 1:
+        return Text(f"jnp.arange({kind.shape[0]}, dtype=jnp.{dtype})")
     return Text(f"lax.broadcasted_iota(jnp.{dtype}, {kind.shape}, {axis})")
 
 

@@ -13,12 +13,16 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Spliced:
-    """Pieces of a module: import lines, constants and definitions, in order."""
+class Part:
+    """What is kept of one kernel module: statements as source, in order."""
 
-    imports: tuple[str, ...]
+    name: str  # as the module is imported
+    doc: str
+    imports: tuple[str, ...]  # of Python and JAX
+    beside: Mapping[str, tuple[str, ...]]  # by kernel module, the names used of it
     constants: tuple[str, ...]
     definitions: tuple[str, ...]
+    names: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -31,25 +35,91 @@ class _Piece:
     is_constant: bool
 
 
+@dataclass(frozen=True)
+class _Read:
+    """A kernel module, specialised; `beside` says which module has a name."""
+
+    doc: str
+    imports: tuple[str, ...]
+    beside: Mapping[str, str]
+    pieces: Mapping[str, _Piece]
+
+
+_Place = tuple[str, str]  # a kernel module and a name in it
+
+
 def splice(
     modules: Iterable[Path], roots: Iterable[str], constants: Mapping[str, Any]
-) -> Spliced:
-    """What `roots` need of the kernel modules, specialised to `constants`."""
-    imports: dict[str, None] = {}
-    pieces: dict[str, _Piece] = {}
-    for path in modules:
-        text = path.read_text(encoding="utf-8")
-        text = fold_branches(set_constants(text, constants), constants)
-        for piece in _pieces(text, imports):
-            pieces[piece.name] = piece
-    needed = _reach(set(roots), pieces)
-    kept = [piece for name, piece in pieces.items() if name in needed]
-    used = " ".join(piece.text for piece in kept)
-    return Spliced(
-        tuple(line for line in imports if _imported(line, used)),
+) -> list[Part]:
+    """What `roots` need of the kernel modules, specialised to `constants`.
+
+    A root is looked for in the last module that has it. A module stands for all of its
+    name: one kernel may import from another target's what this target has of its own.
+    """
+    read = {path.stem: _read(path, constants) for path in modules}
+    owners = {name: module for module, held in read.items() for name in held.pieces}
+    needed = _reach({(owners[n], n) for n in roots if n in owners}, read)
+    return [
+        _part(module, held, {name for owner, name in needed if owner == module})
+        for module, held in read.items()
+        if any(owner == module for owner, _ in needed)
+    ]
+
+
+def _read(path: Path, constants: Mapping[str, Any]) -> _Read:
+    text = path.read_text(encoding="utf-8")
+    text = fold_branches(set_constants(text, constants), constants)
+    imports: list[str] = []
+    beside: dict[str, str] = {}
+    for node in ast.parse(text).body:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        if isinstance(node, ast.ImportFrom) and _is_kernel(node):
+            owner = (node.module or "").rpartition(".")[2]
+            beside |= {alias.name: owner for alias in node.names}
+        else:
+            imports.append(ast.unparse(node))
+    doc = ast.get_docstring(ast.parse(text), clean=False) or ""
+    pieces = {piece.name: piece for piece in _pieces(text)}
+    return _Read(doc, tuple(imports), beside, pieces)
+
+
+def _is_kernel(node: ast.ImportFrom) -> bool:
+    return (node.module or "").startswith("backends.")
+
+
+def _part(module: str, held: _Read, names: set[str]) -> Part:
+    kept = [piece for name, piece in held.pieces.items() if name in names]
+    used = frozenset().union(*(piece.uses for piece in kept))
+    beside: dict[str, list[str]] = {}
+    for name in sorted(used - held.pieces.keys()):
+        if name in held.beside:
+            beside.setdefault(held.beside[name], []).append(name)
+    return Part(
+        module,
+        held.doc,
+        tuple(line for line in held.imports if _imported(line, used)),
+        {owner: tuple(found) for owner, found in beside.items()},
         tuple(piece.text for piece in kept if piece.is_constant),
         tuple(piece.text for piece in kept if not piece.is_constant),
+        frozenset(names),
     )
+
+
+def _reach(roots: set[_Place], read: Mapping[str, _Read]) -> set[_Place]:
+    reached: set[_Place] = set()
+    pending = list(roots)
+    while pending:
+        module, name = pending.pop()
+        if (module, name) in reached:
+            continue
+        reached.add((module, name))
+        held = read[module]
+        for used in held.pieces[name].uses:
+            owner = module if used in held.pieces else held.beside.get(used)
+            if owner is not None:
+                pending.append((owner, used))
+    return reached
 
 
 def set_constants(text: str, constants: Mapping[str, Any]) -> str:
@@ -150,18 +220,17 @@ _COMPARE: dict[type, Any] = {
 }
 
 
-def _pieces(text: str, imports: dict[str, None]) -> Iterable[_Piece]:
+def _pieces(text: str) -> Iterable[_Piece]:
     lines = text.split("\n")
     for node in ast.parse(text).body:
-        source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            if not source.startswith("from backends."):
-                imports[source] = None
-            continue
         name = _constant_name(node) or getattr(node, "name", "")
         if not name:
             continue
-        # Up to the end of the line, for the comment behind it; decorators never occur.
+        # With the comment above; to the line's end, for that behind; no decorators.
+        first = node.lineno - 1
+        while first and lines[first - 1].startswith("#"):
+            first -= 1
+        source = "\n".join(lines[first : node.end_lineno])
         yield _Piece(name, source, _names(node), isinstance(node, ast.Assign))
 
 
@@ -175,19 +244,8 @@ def _names(node: ast.AST) -> frozenset[str]:
     return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
 
 
-def _reach(roots: set[str], pieces: Mapping[str, _Piece]) -> set[str]:
-    reached: set[str] = set()
-    pending = [name for name in roots if name in pieces]
-    while pending:
-        name = pending.pop()
-        if name not in reached:
-            reached.add(name)
-            pending.extend(used for used in pieces[name].uses if used in pieces)
-    return reached
-
-
-def _imported(line: str, used: str) -> bool:
-    """Whether any name that an import line binds occurs in the text."""
+def _imported(line: str, used: frozenset[str]) -> bool:
+    """Whether any name that an import line binds is used."""
     (node,) = ast.parse(line).body
     assert isinstance(node, ast.Import | ast.ImportFrom)
     bound = [(alias.asname or alias.name).split(".")[0] for alias in node.names]

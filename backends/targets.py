@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from backends.chips import CHIPS
+from backends.emitted import Emitted
 from backends.estimate import Estimate
 from backends.schedule_choices import Choices
 from ir import mlir
@@ -90,12 +91,13 @@ class Target:
         )
         return made
 
-    def emit(self, module: mlir.Module, interpret: bool = False) -> str:
-        """The module's source; with `interpret` it runs on any machine."""
+    def emit(self, module: mlir.Module, interpret: bool = False) -> Emitted:
+        """The module as Python; with `interpret` it runs on any machine."""
         if self.cuts:
-            tpu: str = _load("backends.tpu.emit").emit(module, self.name, interpret)
+            emit = _load("backends.tpu.emit").emit
+            tpu: Emitted = emit(module, self.name, interpret)
             return tpu
-        cpu: str = _load("backends.cpu.emit").emit(module, self.name)
+        cpu: Emitted = _load("backends.cpu.emit").emit(module, self.name)
         return cpu
 
 

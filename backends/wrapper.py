@@ -4,12 +4,14 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backends.layout import WIDTH
 from ir import mlir
 from ir.errors import NoGradient
 from ir.narrow import SPOKEN
 from ir.op import attributes_of
 from ir.types import from_attribute
 
+_INDENT = 4
 Bodies = Mapping[str, tuple[list[str], list[str]]]
 
 
@@ -35,7 +37,7 @@ def wrapper_lines(
         return [*made, _plain_layer(inputs)]
     made.append(_forward("forward_residuals", facts, bodies, told, results))
     made.append(_backward(functions["forward"], facts, bodies, told, results))
-    return [*made, *_differentiable(layer, inputs)]
+    return [*made, *_differentiable(inputs)]
 
 
 def _typed(names: Sequence[str]) -> str:
@@ -49,12 +51,16 @@ def _inputs(facts: Sequence[Mapping[str, Any]], arguments: Sequence[str]) -> lis
 def _unpack(
     facts: Sequence[Mapping[str, Any]], arguments: Sequence[str], body: str
 ) -> list[str]:
-    """Lines that bring the parameters that the body reads out of `params`."""
-    lines = []
-    for name, fact in zip(arguments, facts, strict=True):
-        if "moe.param" in fact and _reads(body, name):
-            lines.append(f'{name} = params["{fact["moe.param"]}"]')
-    return lines
+    """Bring the parameters that the body reads out of `params`: a line, if it fits."""
+    read = {
+        name: f'params["{fact["moe.param"]}"]'
+        for name, fact in zip(arguments, facts, strict=True)
+        if "moe.param" in fact and _reads(body, name)
+    }
+    line = f"{', '.join(read)} = {', '.join(read.values())}"
+    if read and len(line) <= WIDTH - _INDENT:
+        return [line]
+    return [f"{name} = {text}" for name, text in read.items()]
 
 
 def _reads(body: str, name: str) -> bool:
@@ -186,38 +192,17 @@ def _broken(sentence: str) -> list[str]:
     return [f"{line} " for line in lines[:-1]] + lines[-1:]
 
 
-def _differentiable(layer: str, inputs: Sequence[str]) -> list[str]:
+def _differentiable(inputs: Sequence[str]) -> list[str]:
     listed = ", ".join(inputs)
-    once = [
-        "@jax.custom_jvp",
-        "def once(gradients: Gradients) -> Gradients:",
-        '    """The gradients as they are; their own derivative is an error."""',
-        "    return gradients",
-        "",
-        "",
-        "@once.defjvp",
-        "def once_again(primals: Gradients, tangents: Gradients) -> Gradients:",
-        "    raise TypeError(",
-        f"        \"the gradient of the layer '{layer}' cannot be \"",
-        '        "differentiated again: moegen derives first derivatives only"',
-        "    )",
-    ]
     main = [
         f"def layer(params: Params, {_typed(inputs)}) -> tuple[jax.Array, Aux]:",
         '    """The output, and losses and metrics by name; differentiable."""',
         f"    return with_gradients(*vary_alike((params, {listed})))",
         "",
         "",
-        "@jax.custom_vjp",
-        f"def with_gradients(params: Params, {_typed(inputs)}) -> "
-        "tuple[jax.Array, Aux]:",
-        f"    return forward(params, {listed})",
-        "",
-        "",
-        f"def layer_forward(params: Params, {_typed(inputs)}) -> "
-        "tuple[tuple[jax.Array, Aux], Saved]:",
-        f"    results, kept = forward_residuals(params, {listed})",
-        f"    return results, ((params, {listed}), kept)",
+        "def layer_forward(*arguments: Any) -> tuple[tuple[jax.Array, Aux], Saved]:",
+        "    results, kept = forward_residuals(*arguments)",
+        "    return results, (arguments, kept)",
         "",
         "",
         "def layer_backward(saved: Saved, cotangents: Cotangents) -> Gradients:",
@@ -225,9 +210,10 @@ def _differentiable(layer: str, inputs: Sequence[str]) -> list[str]:
         "    return once(backward(*arguments, kept, *cotangents))",
         "",
         "",
+        "with_gradients = jax.custom_vjp(forward)",
         "with_gradients.defvjp(layer_forward, layer_backward)",
     ]
-    return ["\n".join(once), "\n".join(main)]
+    return ["\n".join(main)]
 
 
 def _tuple(items: Sequence[str]) -> str:

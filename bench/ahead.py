@@ -86,8 +86,7 @@ def outcomes(
             op = compile(
                 layer, chip, "bfloat16", folder, weights=weights, **shape.sizes
             )
-            path = folder / f"{shape.layer}_{number}_{chip}.py"
-            path.write_text(whole(op), encoding="utf-8")
+            path = whole(op).write(folder, f"{shape.layer}_{number}_{chip}")
             arguments = tuple(Argument(*held) for held in arrays(op))
             for function in FUNCTIONS[:1] if weights else FUNCTIONS:
                 name = chip.removeprefix("tpu-")

@@ -180,10 +180,9 @@ def draws(
         kernel, module = draw(texts[position], chip, random)
         named = " ".join(f"{name}={size}" for name, size in sizes.items())
         drawn = judged(kernel, chip, f"{layer} {dtype} {named}")
-        source = find_target(chip).emit(module)
-        text, arguments = one_kernel.program(source, kernel)
-        path = folder / f"{chip}_{number}.py"
-        path.write_text(text, encoding="utf-8")
+        emitted = find_target(chip).emit(module)
+        alone, arguments = one_kernel.program(emitted, kernel)
+        path = alone.write(folder, f"{chip}_{number}")
         name = chip.removeprefix("tpu-")
         yield drawn, Job(name, str(path), one_kernel.NAME, arguments)
 

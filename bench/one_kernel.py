@@ -7,6 +7,7 @@ with that kernel's operands as arguments: so its compilation says nothing of oth
 import ast
 from collections.abc import Iterator, Sequence
 
+from backends.emitted import Emitted
 from backends.tpu.compile import Argument
 from backends.tpu.kernel_buffers import places_of
 from backends.tpu.kernel_ops import KernelOp
@@ -20,14 +21,14 @@ from ir.types import Tensor, from_mlir
 NAME = "kernel_alone"
 
 
-def program(source: str, kernel: KernelOp) -> tuple[str, tuple[Argument, ...]]:
-    """The emitted source with `kernel_alone` behind it, and that function's arguments.
+def program(emitted: Emitted, kernel: KernelOp) -> tuple[Emitted, tuple[Argument, ...]]:
+    """The emitted module with `kernel_alone` behind it, and that function's arguments.
 
-    The kernel's op must carry the schedule that the source was emitted for.
+    The kernel's op must carry the schedule that the module was emitted for.
     """
-    call = _call(source, kernel)
+    call = _call(emitted.text, kernel)
     if kernel.kind == "router":
-        return _router(source, call, kernel)
+        return _router(emitted, call, kernel)
     plan = _plan(kernel)
     groups = _groups(kernel)
     names = [f"a{n}" for n in range(sum(map(len, groups)))]
@@ -42,22 +43,32 @@ def program(source: str, kernel: KernelOp) -> tuple[str, tuple[Argument, ...]]:
         f"    return {_text(call, kernel, texts)}",
     ]
     arguments = (*plan.values(), *(a for group in groups for a in group))
-    return "\n".join((source, "", *lines, "")), arguments
+    return _behind(emitted, ["from .row_plan import RowPlan"], lines), arguments
 
 
 def _router(
-    source: str, call: ast.Call, kernel: KernelOp
-) -> tuple[str, tuple[Argument, ...]]:
+    emitted: Emitted, call: ast.Call, kernel: KernelOp
+) -> tuple[Emitted, tuple[Argument, ...]]:
     """As `program`: a router has no row plan."""
     arguments = [Argument(t.dtype, t.shape) for t in operand_types(kernel.op)]
     names = [f"a{n}" for n in range(len(arguments))]
-    given, _, *others = (ast.unparse(argument) for argument in call.args)
+    given, _, made = map(ast.unparse, call.args)
     read = routed_text(kernel.op, names)
     lines = [
         f"def {NAME}({', '.join(names)}):",
-        f"    return route({', '.join([given, read, *others])})",
+        f"    return route({', '.join([given, read, made, *_named(call)])})",
     ]
-    return "\n".join((source, "", *lines, "")), tuple(arguments)
+    return _behind(emitted, [], lines), tuple(arguments)
+
+
+def _behind(emitted: Emitted, imported: list[str], lines: list[str]) -> Emitted:
+    """The module with a function behind it, and what that needs of the kernels."""
+    return emitted.followed_by("\n".join(("", *imported, "", "", *lines, "")))
+
+
+def _named(call: ast.Call) -> list[str]:
+    """The arguments that a call gives by name."""
+    return [f"{each.arg}={ast.unparse(each.value)}" for each in call.keywords]
 
 
 def _call(source: str, kernel: KernelOp) -> ast.Call:
@@ -83,14 +94,14 @@ def _call(source: str, kernel: KernelOp) -> ast.Call:
 
 def _text(call: ast.Call, kernel: KernelOp, groups: Sequence[str]) -> str:
     """The call, with the operands that it reads replaced."""
-    own = [ast.unparse(argument) for argument in call.args]
     if kernel.kind == "combine_rows":
         rows, gates = (group.strip("(), ") for group in groups)
-        given = [rows, "plan", own[2], *([gates] if gates else [])]
+        dtype = ast.unparse(call.args[2])
+        given = [rows, "plan", dtype, *([gates] if gates else [])]
         return f"combine_rows({', '.join(given)})"
     kind = "Fetched" if kernel.kind == "grouped_rows" else "Summed"
     held = f"{kind}({', '.join(groups)})"
-    return f"{kernel.kind}({own[0]}, {own[1]}, plan, {held}, {', '.join(own[4:])})"
+    return f"{kernel.kind}({', '.join(['plan', held, *_named(call)])})"
 
 
 def _plan(kernel: KernelOp) -> dict[str, Argument]:

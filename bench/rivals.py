@@ -85,9 +85,10 @@ def ours(shape: Shape, chip: str, setting: Setting) -> Program:
     """The emitted module at a shape, in bfloat16."""
     layer = find_layer(shape.layer)
     op = compile(layer, chip, "bfloat16", setting.folder, **sizes_of(shape))
-    path = setting.folder / f"ours_{_slug(shape.name)}_{chip}.py"
-    path.write_text(whole(op), encoding="utf-8")
-    return Program(path, tuple(_argument(*held) for held in arrays(op)))
+    made = whole(op)
+    path = made.write(setting.folder, f"ours_{_slug(shape.name)}_{chip}")
+    arguments = tuple(_argument(*held) for held in arrays(op))
+    return Program(path, arguments, "\0".join(made.beside.values()))
 
 
 def sizes_of(shape: Shape) -> dict[str, Any]:

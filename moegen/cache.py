@@ -1,16 +1,17 @@
 """The cache of emitted modules: content-addressed, private, safe under many writers.
 
-A file's name is the SHA-256 of its bytes. A file is written under another name and then
-renamed, so a reader meets a whole file or none; and its hash is checked before it is
-run, so a file that was altered is never run: it is written anew.
+A module's name is the SHA-256 of its texts. A file is written under another name and
+then renamed, so a reader meets a whole file or none, and one that was altered is
+written anew. What is run are the texts that were emitted, never a file read again.
 """
 
 import hashlib
+import json
 import os
 import tempfile
 from pathlib import Path
-from types import ModuleType
 
+from backends.emitted import Emitted
 from ir.errors import CacheUnusable
 
 
@@ -22,45 +23,37 @@ def default_folder() -> Path:
     return Path(base) / "moegen"
 
 
-def store(source: str, name: str, folder: Path | None = None) -> Path:
-    """Put a module into the cache, and return where it lies.
+def store(emitted: Emitted, name: str, folder: Path | None = None) -> Path:
+    """Put a module into the cache, and return where the layer's own text lies.
 
     Raises `CacheUnusable` if the folder cannot be written.
     """
-    data = source.encode()
-    digest = hashlib.sha256(data).hexdigest()
     where = folder or default_folder()
-    path = where / f"{name}-{digest}.py"
+    path = where
     try:
         where.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not _holds(path, digest):
-            _write(path, data)
+        for file, text in emitted.files(f"{name}-{digest(emitted)}").items():
+            path = where / file
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            if not _holds(path, text.encode()):
+                _write(path, text.encode())
     except OSError as error:
         reason = error.strerror or str(error)
         raise CacheUnusable(path=where, reason=reason, flag="--cache") from None
     return path
 
 
-def load(path: Path) -> ModuleType:
-    """Run a cached module, after checking that its bytes match its name.
-
-    What is run are the bytes that were checked, never the file read a second time.
-    """
-    digest = path.stem.rpartition("-")[2]
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise CacheUnusable(
-            path=path, reason="its content does not match its name", flag="--cache"
-        )
-    module = ModuleType(path.stem.rpartition("-")[0])
-    module.__file__ = str(path)
-    exec(compile(data, str(path), "exec"), module.__dict__)
-    return module
+def digest(emitted: Emitted) -> str:
+    """The SHA-256 of all its texts, in hexadecimal; of one text, that text's own."""
+    text = emitted.text
+    if emitted.beside:
+        text = json.dumps(emitted.files(""), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _holds(path: Path, digest: str) -> bool:
+def _holds(path: Path, data: bytes) -> bool:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
+        return path.read_bytes() == data
     except OSError:
         return False
 

@@ -22,7 +22,7 @@ from backends.targets import Target, find_target
 from ir import mlir
 from ir.pipeline import PASSES, make_pass, run_passes
 from ir.verify import verify
-from moegen.cache import load, store
+from moegen.cache import digest, store
 from moegen.operator import Op
 from moegen.signature import Layer
 from moegen.trace import trace
@@ -81,10 +81,12 @@ def compile(
     verify(module, "after trace")
     see("trace", module)
     module = lower(module, chosen, see, schedule, weights)
-    source = chosen.emit(module, interpret)
+    emitted = chosen.emit(module, interpret)
     folder = None if cache is None else Path(cache)
-    path = store(source, mlir.string(module.operation, "sym_name"), folder)
-    return Op(module, stages, source, path, load(path), chosen.name, weights)
+    name = mlir.string(module.operation, "sym_name")
+    path = store(emitted, name, folder)
+    loaded = emitted.run(f"{name}-{digest(emitted)}", str(path))
+    return Op(module, stages, emitted, path, loaded, chosen.name, weights)
 
 
 def lower(

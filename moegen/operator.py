@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from backends.emitted import Emitted
 from ir import mlir
 from ir.errors import (
     BadArgument,
@@ -40,13 +41,14 @@ class InputFact:
 class Op:
     """A layer compiled for one target.
 
-    `stages` holds the IR after each pass, `source` the emitted module, `path` its file.
-    `weights` is "int8" or "fp8" where matrices are stored in one byte an element.
+    `stages` holds the IR after each pass, `emitted` the module that runs, `path` where
+    the layer's own text of it lies. `weights` is "int8" or "fp8" where matrices are
+    stored in one byte an element.
     """
 
     module: mlir.Module
     stages: Mapping[str, str]
-    source: str
+    emitted: Emitted
     path: Path
     loaded: ModuleType
     target: str
@@ -55,6 +57,11 @@ class Op:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={value}" for name, value in self.sizes.items())
         return f"<{self.name} for {self.target}: {sizes}>"
+
+    @property
+    def source(self) -> str:
+        """The layer's own text; a TPU's kernels are in `emitted.beside`."""
+        return self.emitted.text
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """An emitted module as functions of plain arrays, to be compiled as a whole."""
 
+from backends.emitted import Emitted
 from moegen.operator import Op
 
 FORWARD, TRAINING = "whole_forward", "whole_training"
@@ -19,7 +20,7 @@ def whole_training({arguments}):
 """
 
 
-def whole(op: Op) -> str:
+def whole(op: Op) -> Emitted:
     """The emitted module with `whole_forward` and `whole_training` behind it.
 
     Both take the layer's inputs, then its parameters (`arrays`).
@@ -32,7 +33,7 @@ def whole(op: Op) -> str:
         inputs_of_loss=", ".join(("x", *list(op.inputs)[1:])),
         first=next(iter(op.inputs)),
     )
-    return op.source + text
+    return op.emitted.followed_by(text)
 
 
 def arrays(op: Op) -> list[tuple[str, tuple[int, ...]]]:

@@ -6,6 +6,7 @@ from typing import Any
 from backends import emission
 from backends.cpu.functions import CpuFunction
 from backends.emission import Family, grouped_matmuls, routing_constants, settle
+from backends.emitted import Emitted
 from ir import mlir
 from ir.op import attributes_of
 
@@ -13,12 +14,13 @@ _KERNELS = Path(__file__).parent / "kernels"
 _SHARED = Path(__file__).parent.parent
 
 
-def emit(module: mlir.Module, target: str) -> str:
+def emit(module: mlir.Module, target: str) -> Emitted:
     """The source of the module; raises `UnsupportedByTarget` for what it cannot say."""
     modules = (
         _SHARED / "parameters.py",
         _SHARED / "quantise.py",
         _SHARED / "mesh_axes.py",
+        _SHARED / "first_only.py",
         _KERNELS / "routing.py",
         _KERNELS / "row_plan.py",
         _KERNELS / "capacity.py",

@@ -1,4 +1,4 @@
-"""Emit: the final module as one readable Python module of Pallas kernels."""
+"""Emit: the final module as a readable package: the layer, and its Pallas kernels."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from backends import emission
 from backends.chips import CHIPS
 from backends.emission import Family, grouped_matmuls, routing_constants, settle
+from backends.emitted import Emitted
 from backends.tpu.functions import TpuFunction
 from backends.tpu.narrow import narrow_way
 from backends.tpu.schedule import cores, vmem_limit
@@ -18,8 +19,8 @@ _SHARED = Path(__file__).parent.parent
 _ROUTING = _SHARED / "cpu" / "kernels"
 
 
-def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
-    """The source of the module for a chip; raises `UnsupportedByTarget`.
+def emit(module: mlir.Module, chip: str, interpret: bool = False) -> Emitted:
+    """The package of the module for a chip; raises `UnsupportedByTarget`.
 
     With `interpret` its kernels run as plain XLA code, on any machine.
     """
@@ -27,6 +28,7 @@ def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
         _SHARED / "parameters.py",
         _SHARED / "quantise.py",
         _SHARED / "mesh_axes.py",
+        _SHARED / "first_only.py",
         _ROUTING / "routing.py",
         _KERNELS / "row_plan.py",
         _ROUTING / "capacity.py",
@@ -38,7 +40,7 @@ def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
         _KERNELS / "rows.py",
         _KERNELS / "fetch.py",
         _KERNELS / "sums.py",
-        _KERNELS / "combine.py",
+        _KERNELS / "combine_rows.py",
         _KERNELS / "token_words.py",
         _KERNELS / "columns.py",
         _KERNELS / "exact.py",
@@ -50,7 +52,8 @@ def emit(module: mlir.Module, chip: str, interpret: bool = False) -> str:
     def constants(module: mlir.Module) -> dict[str, Any]:
         return _constants(module, chip) | {"INTERPRET": interpret}
 
-    family = Family(chip, "Pallas kernels", modules, TpuFunction, constants)
+    code = "Pallas kernels"
+    family = Family(chip, code, modules, TpuFunction, constants, in_files=True)
     return emission.emit(module, family)
 
 

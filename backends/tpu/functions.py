@@ -1,6 +1,6 @@
 """A function of the final module, with grouped matmuls run by the TPU's kernels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from backends.block_text import MapTexts, tuple_text, value_name
 from backends.functions import Definitions, FunctionText, map_texts
@@ -53,7 +53,7 @@ class TpuFunction(FunctionText):
         made = self.names.give("routed", 1 << 30, now)
         self.lines.append(
             f"{made} = route({program}, {routed_text(op, operands)}, {made_text(op)}, "
-            f"{told['groups']}, {schedule['runs']}, {blocks})"
+            f"groups={told['groups']}, runs={schedule['runs']}, blocks={blocks})"
         )
         for part, found in results_by_part(op).items():
             names = [self.named(op, value, now) for value in found]
@@ -125,13 +125,13 @@ class TpuFunction(FunctionText):
         return self.calls[call]
 
     def group(self, piece: Piece, values: Sequence[Value], plan: str, now: int) -> str:
-        """A tuple of row spaces, weights or biases."""
+        """A tuple of row spaces, weights or biases; "" for none."""
         texts = [self.fetched(piece, v, plan, now) for v in values]
-        return tuple_text(texts) if texts else "()"
+        return tuple_text(texts) if texts else ""
 
     def word_group(self, values: Sequence[Value], now: int) -> str:
         texts = [self.as_words(v, now) for v in values]
-        return tuple_text(texts) if texts else "()"
+        return tuple_text(texts) if texts else ""
 
     def rows(self, op: mlir.OpView, piece: Piece, plan: str, now: int) -> None:
         """A call of `grouped_rows`."""
@@ -151,24 +151,34 @@ class TpuFunction(FunctionText):
             piece.results,
             leaves_sums=True,
         )
-        name = mlir.string(self.function, "sym_name")
-        prologue = self.definitions.add(f"{name}_prologue", before.function())
-        epilogue = self.definitions.add(f"{name}_epilogue", after.function())
-        tokens, *groups, biases = read
-        texts = [
-            self.group(piece, group, plan, now)
-            for group in (*groups, piece.rights, biases)
-        ]
-        fetched = f"Fetched({', '.join([self.word_group(tokens, now), *texts])})"
-        blocks = blocks_of(schedule)
-        results = tuple_text(self.result_texts(op))
-        turned = tuple_text([str(t) for t in piece.transposed])
+        programs = {
+            "prologue": self.program(before, "prologue"),
+            "epilogue": self.program(after, "epilogue"),
+        }
+        held = read._asdict() | {"weights": piece.rights}
+        tokens = held.pop("tokens")
+        rows = {n: self.group(piece, held[n], plan, now) for n in held}
+        groups = {"tokens": self.word_group(tokens, now), **rows}
+        call = {
+            "transposed": tuple_text([str(t) for t in piece.transposed]),
+            "results": tuple_text(self.result_texts(op)),
+            "blocks": str(blocks_of(schedule)),
+            **programs,
+            "rows_stay": "True" if schedule["rows_stay"] else "",
+            "adds": "True" if piece.joined is not None else "",
+        }
         names = self.name_results(op, "rows", now)
         self.lines.append(
-            f"{tuple_text(names)} = grouped_rows({prologue}, {epilogue}, {plan}, "
-            f"{fetched}, {turned}, {results}, {blocks}, {schedule['rows_stay']}, "
-            f"{piece.joined is not None})"
+            f"{tuple_text(names)} = grouped_rows("
+            f"{plan}, Fetched({_given(groups)}), {_given(call)})"
         )
+
+    def program(self, part: PartText, title: str, single: bool = False) -> str:
+        """The name of a part's function; "" for the one that the kernel has anyway."""
+        if part.is_as_read():
+            return ""
+        name = f"{mlir.string(self.function, 'sym_name')}_{title}"
+        return self.definitions.add(name, part.function(single))
 
     def result_texts(self, op: mlir.OpView) -> list[str]:
         """(width, dtype) of each result, as it is stored."""
@@ -197,24 +207,25 @@ class TpuFunction(FunctionText):
             ("left", piece.lefts, read.left_tokens, read.left),
             ("right", piece.rights, read.right_tokens, read.right),
         )
-        function = mlir.string(self.function, "sym_name")
-        names, groups = [], []
+        programs, groups = {}, {}
         for title, wanted, tokens, others in sides:
             sources = (("rows", (*tokens, *others)), ("numbers", read.numbers))
             part = self.part(op, sources, wanted)
-            names.append(
-                self.definitions.add(f"{function}_{title}", part.function(single=True))
-            )
-            groups.append(self.word_group(tokens, now))
-            groups.append(self.group(piece, others, plan, now))
-        groups.append(self.group(piece, read.numbers, plan, now))
+            programs[title] = self.program(part, title, single=True)
+            groups[f"{title}_tokens"] = self.word_group(tokens, now)
+            groups[title] = self.group(piece, others, plan, now)
+        groups["numbers"] = self.group(piece, read.numbers, plan, now)
         (kind,) = result_types(op)
-        blocks = blocks_of(schedule)
+        call = {
+            "widths": str(kind.shape[1:]),
+            "dtype": f"jnp.{dtype_text(kind.dtype)}",
+            "blocks": str(blocks_of(schedule)),
+            "window": str(schedule["window_rows"]),
+            **programs,
+        }
         (result,) = self.name_results(op, "d_weights", now)
         self.lines.append(
-            f"{result} = grouped_sums({', '.join(names)}, {plan}, "
-            f"Summed({', '.join(groups)}), {kind.shape[1:]}, "
-            f"jnp.{dtype_text(kind.dtype)}, {blocks}, {schedule['window_rows']})"
+            f"{result} = grouped_sums({plan}, Summed({_given(groups)}), {_given(call)})"
         )
 
     def maps(self, op: mlir.OpView, piece: Piece, plan: str, now: int) -> None:
@@ -238,3 +249,8 @@ class TpuFunction(FunctionText):
             self.values[result] = Text(name)
             names.append(name)
         return names
+
+
+def _given(arguments: Mapping[str, str]) -> str:
+    """Arguments by name, without those that are left out."""
+    return ", ".join(f"{name}={text}" for name, text in arguments.items() if text)

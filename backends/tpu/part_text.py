@@ -44,9 +44,11 @@ class PartText(BlockText):
 
     def function(self, single: bool = False) -> list[str]:
         """`def @(...)`: a tuple of the wanted values, or the one if `single`."""
-        for name, held in self.sources:
-            self.unpack(name, held)
         needed = self.needed()
+        used = {v for op in needed.values() for v in op.operands} | set(self.wanted)
+        for name, held in self.sources:
+            if used & set(held):
+                self.unpack(name, held)
         for now, op in enumerate(self.ops[:-1]):
             if hash(op.operation) in needed:
                 self.statement(op, now)
@@ -98,15 +100,22 @@ class PartText(BlockText):
         outer = self.op.operation.operands[position + 1]
         return argument_name(outer, self.kinds[position])
 
-    def needed(self) -> set[int]:
+    def is_as_read(self) -> bool:
+        """Whether what is wanted is what the first source holds, as it is."""
+        _, held = self.sources[0]
+        same = tuple(held) == tuple(self.wanted)
+        return same and not any(map(self.is_narrow, held))
+
+    def needed(self) -> dict[int, mlir.Operation]:
         """The ops that make the wanted values from the sources."""
-        found: set[int] = set()
-        waiting = [v for v in self.wanted if v not in self.values]
+        given = {value for _, held in self.sources for value in held}
+        found: dict[int, mlir.Operation] = {}
+        waiting = list(self.wanted)
         while waiting:
             value = waiting.pop()
             producer = mlir.producer(value)
-            if value in self.values or producer is None or hash(producer) in found:
+            if value in given or producer is None or hash(producer) in found:
                 continue
-            found.add(hash(producer))
+            found[hash(producer)] = producer
             waiting.extend(producer.operands)
         return found

@@ -24,7 +24,11 @@ def register(subparsers: Subparsers) -> None:
     )
     add_layer_options(parser)
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="write the module into this folder"
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="write the module into this folder; for a TPU it is a package, "
+        "NAME/__init__.py with its kernels and its IR beside it",
     )
     parser.add_argument(
         "--print-after",
@@ -47,17 +51,28 @@ def run(arguments: argparse.Namespace) -> int:
     op = compile_layer(arguments, stages.see)
     path = op.path
     if arguments.out is not None:
-        path = write_text(arguments.out, f"{op.name}.py", op.source, "--out")
-    size = len(op.source.encode())
+        path = _write(op, arguments.out)
+    size = sum(len(text.encode()) for text in op.emitted.files(op.name).values())
     if arguments.json:
         print_json(_document(op, path, size, stages))
         return DONE
-    told = f"compiled {op.name} for {op.target}: {path} ({size:,} bytes)"
+    beside = len(op.emitted.beside)
+    held = f"{size:,} bytes" + (f" with the {beside} files beside it" if beside else "")
+    told = f"compiled {op.name} for {op.target}: {path} ({held})"
     if wanted:
         log(told)  # standard output is IR that another command may read
     else:
         print(told)
     return DONE
+
+
+def _write(op: "Op", folder: Path) -> Path:
+    """Write every file of a module; where the layer's own lies, which is the last."""
+    path = folder
+    for file, text in op.emitted.files(op.name).items():
+        place = folder / file
+        path = write_text(place.parent, place.name, text, "--out")
+    return path
 
 
 class _Stages:
@@ -112,6 +127,7 @@ def _document(op: "Op", path: Path, size: int, stages: _Stages) -> dict[str, Any
         "weights": op.weights,
         "sizes": op.sizes,
         "module": str(path),
+        "beside": list(op.emitted.beside),
         "bytes": size,
         "ir": stages.printed,
         "ir_files": [str(file) for file in stages.files],

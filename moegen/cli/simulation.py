@@ -69,8 +69,7 @@ def profiled_layer(op: "Op", pass_: str, asked: Simulation) -> dict[str, Any]:
 
     types = tuple(str(ArrayArgument(*held)) for held in arrays(op))
     with TemporaryDirectory(prefix="moegen-profile-") as folder:
-        file = Path(folder) / f"{op.name}.py"
-        file.write_text(whole(op), encoding="utf-8")
+        file = whole(op).write(Path(folder), op.name)
         function = FORWARD if pass_ == "forward" else TRAINING
         return profiled(file, function, types, asked)
 

@@ -1,6 +1,7 @@
 """Splicing: constants set, branches on them folded, the unreached left out."""
 
 import ast
+from itertools import chain
 
 import pytest
 
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from backends.cpu.kernels.other import helper
 
+# Columns are cut.
 WIDTH = 4  # columns of a tile
 MODE = "exact"
 DTYPE = jnp.float32
@@ -68,45 +70,55 @@ def run(modules, mode, width=4, dtype="float32"):
     return splice(modules, {"root"}, constants)
 
 
-def defined(spliced):
-    return [text.split("(")[0].removeprefix("def ") for text in spliced.definitions]
+def every(parts, what):
+    return tuple(text for part in parts for text in getattr(part, what))
+
+
+def defined(parts):
+    definitions = every(parts, "definitions")
+    return [text.split("(")[0].removeprefix("def ") for text in definitions]
 
 
 def test_only_what_the_taken_branch_reaches_is_kept(modules):
     exact = run(modules, "exact")
     assert defined(exact) == ["root", "helper", "recurse"]
-    assert "y = helper(x)\n    if x is None" in exact.definitions[0]
+    assert "y = helper(x)\n    if x is None" in exact[0].definitions[0]
     assert defined(run(modules, "exact", width=2)) == ["root", "slow", "again"]
     assert defined(run(modules, "fast")) == ["root", "quick"]
 
 
 def test_constants_are_those_used_with_their_comments(modules):
-    assert run(modules, "exact", 8).constants == ("WIDTH = 8  # columns of a tile",)
-    slow = run(modules, "no", dtype="bfloat16")
-    assert "DTYPE = jnp.bfloat16" in slow.constants
-    assert "SCALE = math.pi" in slow.constants
+    exact = every(run(modules, "exact", 8), "constants")
+    assert exact == ("# Columns are cut.\nWIDTH = 8  # columns of a tile",)
+    slow = every(run(modules, "no", dtype="bfloat16"), "constants")
+    assert "DTYPE = jnp.bfloat16" in slow
+    assert "SCALE = math.pi" in slow
 
 
 def test_imports_are_those_used_and_none_is_ours(modules):
-    assert run(modules, "exact").imports == ()
-    assert run(modules, "fast").imports == (
-        "from functools import partial",
-        "import jax.numpy as jnp",
-    )
-    slow = run(modules, "no").imports
+    exact, other = run(modules, "exact")
+    assert exact.imports == ()
+    assert exact.beside == {"other": ("helper",)}
+    assert (other.name, other.doc) == ("other", "More.")
+    assert other.beside == {}
+    (fast,) = run(modules, "fast")
+    assert fast.imports == ("from functools import partial", "import jax.numpy as jnp")
+    assert fast.beside == {}
+    slow = every(run(modules, "no"), "imports")
     assert slow == ("import math", "import jax", "import jax.numpy as jnp")
 
 
 def test_comments_docstrings_and_other_branches_stay(modules):
-    text = run(modules, "fast").definitions[0]
+    text = run(modules, "fast")[0].definitions[0]
     assert '"""What is asked for."""\n    # A comment stays.\n    y = quick(x)' in text
     assert "if x is None:\n        return WIDTH" in text
 
 
 @pytest.mark.parametrize("mode", ["exact", "fast", "no"])
 def test_the_result_is_whole(modules, mode):
-    spliced = run(modules, mode)
-    text = "\n".join((*spliced.imports, *spliced.constants, *spliced.definitions))
+    parts = run(modules, mode)
+    lines = (every(parts, what) for what in ("imports", "constants", "definitions"))
+    text = "\n".join(chain.from_iterable(lines))
     tree = ast.parse(text)
     stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and _bound(n)}
     stored |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}

@@ -10,17 +10,18 @@ RENEW = "if this is meant, run: python -m tests.golden.renew"
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory):
+def modules(tmp_path_factory):
     return renew.emitted(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.mark.smoke
-def test_glam_is_emitted_as_the_golden_text(sources):
-    golden = renew.TEXT.read_text(encoding="utf-8")
-    assert sources["glam float32"].split("\n") == golden.split("\n"), RENEW
+@pytest.mark.parametrize("name", renew.TEXTS)
+def test_glam_is_emitted_as_the_golden_text(name, modules):
+    golden = renew.TEXTS[name].read_text(encoding="utf-8")
+    assert modules[name].text.split("\n") == golden.split("\n"), RENEW
 
 
 @pytest.mark.smoke
-def test_every_layer_is_emitted_as_its_golden_hash(sources):
+def test_every_layer_is_emitted_as_its_golden_hash(modules):
     golden = json.loads(renew.HASHES.read_text(encoding="utf-8"))
-    assert renew.digests(sources) == golden, RENEW
+    assert renew.digests(modules) == golden, RENEW

@@ -26,8 +26,8 @@ def small(name: str, sizes: Mapping[str, int] = SMALL, experts: int = 8) -> Size
     return {**sizes, **extra, **({"shared": 8, "k": 3} if name == "deepseek" else {})}
 
 
-def compiled(name: str, cache: Path, dtype: str = "float32") -> Op:
-    return moegen.compile(find_layer(name), "cpu", dtype, cache, **small(name))
+def compiled(name: str, cache: Path, dtype: str = "float32", target: str = "cpu") -> Op:
+    return moegen.compile(find_layer(name), target, dtype, cache, **small(name))
 
 
 def tiny(name: str, cache: Path) -> Op:

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 import moegen
+from backends.emitted import Emitted, read_emitted
 from ir import mlir
-from ir.errors import CacheUnusable, IllegalIR
+from ir.errors import IllegalIR
 from ir.interpret import interpret
 from ir.pipeline import make_pass, run_passes
 from ir.verify import verify
@@ -104,9 +106,9 @@ def test_check_catches_a_wrong_gradient(tmp_path, monkeypatch):
     right = emitter.emit
 
     def wrong(module, target):
-        return right(module, target).replace(
-            "d_weights = expert_outer(", "d_weights = 1.01 * expert_outer("
-        )
+        made = right(module, target)
+        call = "d_weights = expert_outer("
+        return replace(made, text=made.text.replace(call, f"{call}1.01 * "))
 
     monkeypatch.setattr(emitter, "emit", wrong)
     cases = check(find_layer("glam"), routings=["balanced"], reruns=1, cache=tmp_path)
@@ -293,27 +295,43 @@ def test_compiling_inside_shard_map_changes_nothing(ops, tmp_path):
     jax.eval_shape(spread, jnp.ones(1))
 
 
-def test_an_altered_file_is_never_run(tmp_path):
-    path = cache.store("value = 1\n", "m", tmp_path)
-    assert cache.load(path).value == 1
-    path.write_text("value = 2\n")
-    with pytest.raises(CacheUnusable, match="does not match its name"):
-        cache.load(path)
-    assert cache.load(cache.store("value = 1\n", "m", tmp_path)).value == 1
+PACKAGE = Emitted("from .one import value\n", {"one.py": "value = 1\n"})
+
+
+@pytest.mark.parametrize("emitted", [Emitted("value = 1\n"), PACKAGE])
+def test_an_altered_file_is_written_anew_and_never_run(emitted, tmp_path):
+    path = cache.store(emitted, "m", tmp_path)
+    files = [f for f in tmp_path.rglob("*.py") if "value = 1" in f.read_text()]
+    (file,) = files
+    file.write_text("value = 2\n")
+    assert emitted.run("m", str(path)).value == 1
+    assert cache.store(emitted, "m", tmp_path) == path
+    assert file.read_text() == "value = 1\n"
+    assert read_emitted(path) == emitted
+
+
+def test_equal_names_of_different_texts_lie_apart(tmp_path):
+    other = replace(PACKAGE, beside={"one.py": "value = 2\n"})
+    places = {cache.store(e, "m", tmp_path) for e in (PACKAGE, other)}
+    assert len(places) == 2
+    assert {read_emitted(place).beside["one.py"] for place in places} == {
+        "value = 1\n",
+        "value = 2\n",
+    }
 
 
 def test_a_new_cache_folder_is_private(tmp_path):
-    cache.store("value = 1\n", "m", tmp_path / "new")
+    cache.store(Emitted("value = 1\n"), "m", tmp_path / "new")
     assert (tmp_path / "new").stat().st_mode & 0o077 == 0
 
 
 def hammer(folder: str) -> bool:
     for number in range(25):
         source = f"value = {number % 3}\n" * 500
-        path = cache.store(source, "m", Path(folder))
+        path = cache.store(Emitted(source), "m", Path(folder))
         if path.stem.rpartition("-")[2] != hashlib.sha256(source.encode()).hexdigest():
             return False
-        if cache.load(path).value != number % 3:
+        if read_emitted(path).text != source:
             return False
     return True
 

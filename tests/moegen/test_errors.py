@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import moegen
+from backends.emitted import Emitted
 from backends.targets import TARGETS, find_target
 from ir import errors
 from ir.pipeline import make_pass, parse_passes
@@ -372,7 +373,7 @@ def test_a_cache_folder_that_cannot_be_written(kind, tmp_path):
         if os.geteuid() == 0:
             pytest.skip("root may write everywhere")
         folder.mkdir(mode=0o500)
-    text = refusal(errors.CacheUnusable, cache.store, "x = 1\n", "m", folder)
+    text = refusal(errors.CacheUnusable, cache.store, Emitted("x = 1\n"), "m", folder)
     told = "name another folder with cache=... (on the command line --cache)"
     holds(text, [str(folder), told])
 

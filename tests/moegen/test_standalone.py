@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moegen.layers import SHIPPED
+import moegen
+from moegen.layers import SHIPPED, find_layer
 from tests.moegen import standalone
-from tests.moegen.small import arguments, tiny
+from tests.moegen.small import TINY, arguments, small, tiny
+
+PACKAGE = "a package for a TPU"
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +22,13 @@ def both(tmp_path_factory):
     """By layer, the results in this process and in a child without moegen."""
     folder = tmp_path_factory.mktemp("standalone")
     ops = {name: tiny(name, folder / "cache") for name in SHIPPED}
+    ops[PACKAGE] = moegen.compile(
+        find_layer("hash"),
+        "tpu-v5e",
+        cache=folder / "cache",
+        interpret=True,
+        **small("hash", TINY, 4),
+    )
     given = {name: tensors(op) for name, op in ops.items()}
     for name, arrays in given.items():
         np.savez(folder / f"{name}.given.npz", **arrays)
@@ -29,7 +39,7 @@ def both(tmp_path_factory):
     with subprocess.Popen([sys.executable, "-I", child], cwd=folder) as running:
         here = {n: standalone.results(op.loaded, given[n]) for n, op in ops.items()}
         assert running.wait() == 0
-    there = {name: dict(np.load(folder / f"{name}.got.npz")) for name in SHIPPED}
+    there = {name: dict(np.load(folder / f"{name}.got.npz")) for name in ops}
     return here, there
 
 
@@ -44,7 +54,7 @@ def tensors(op):
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [*SHIPPED, PACKAGE])
 def test_same_bits_without_moegen(both, name):
     here, there = both[0][name], both[1][name]
     assert there.keys() == here.keys()

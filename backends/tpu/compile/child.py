@@ -9,18 +9,18 @@ import json
 import os
 import queue
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, TextIO
 
 import jax
 from jax.experimental import topologies
 from jax.sharding import AbstractMesh, SingleDeviceSharding
 
+from backends.emitted import Emitted
 from backends.tpu.compile.classify import classify
 from backends.tpu.compile.job import SOURCE, TOPOLOGIES, Kind
 
@@ -128,10 +128,8 @@ def _compile(request: dict[str, Any], clock: _Clock) -> dict[str, Any]:
     return {"kind": Kind.LEGAL, "seconds": clock.seconds} | _figures(compiled)
 
 
-def _load(source: str, name: str) -> Callable[..., Any]:
-    module = ModuleType("moegen_job")
-    sys.modules[module.__name__] = module
-    exec(compile(source, SOURCE, "exec", dont_inherit=True), module.__dict__)
+def _load(source: dict[str, Any], name: str) -> Callable[..., Any]:
+    module = Emitted(**source).run("moegen_job", SOURCE)
     function: Callable[..., Any] = getattr(module, name)
     return function
 

@@ -42,8 +42,9 @@ class Argument:
 class Job:
     """`function` of the Python source `file`, to be compiled for `chip`.
 
-    `file` is a module that imports only jax and numpy. `static` holds (name, value)
-    pairs that are passed by name and never traced.
+    `file` is a module that imports only jax and numpy, or the `__init__.py` of a
+    package: then also what lies beside it. `static` holds (name, value) pairs that are
+    passed by name and never traced.
     """
 
     chip: str

@@ -4,10 +4,11 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from backends.emitted import Emitted, read_emitted
 from backends.tpu.compile.job import SOURCE, TOPOLOGIES, Job, Outcome
 from backends.tpu.compile.store import Store, keeps, key_of
 from backends.tpu.compile.worker import Worker, environment
@@ -16,10 +17,10 @@ from ir.errors import BadArgument, NoTpuCompiler, UnknownChip, UnreadableSource
 
 @dataclass(frozen=True)
 class _Task:
-    """A job with the text of its file, read once, and its key."""
+    """A job with what its file holds, read once, and its key."""
 
     job: Job
-    source: str
+    source: Emitted
     key: str
 
 
@@ -76,9 +77,9 @@ def _tasks(jobs: Sequence[Job]) -> list[_Task]:
     return found
 
 
-def _read(file: Path) -> str:
+def _read(file: Path) -> Emitted:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_emitted(file)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableSource(path=file, reason=reason) from None
@@ -140,7 +141,7 @@ class _Run:
             return None
 
     def _settle(self, task: _Task, worker: Worker) -> None:
-        request = task.job.data() | {"source": task.source}
+        request = task.job.data() | {"source": asdict(task.source)}
         outcome = worker.ask(request, self._limit_s)
         self._done[task.key] = outcome
         if self._store and keeps(outcome):

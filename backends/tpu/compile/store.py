@@ -8,20 +8,22 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from backends.emitted import Emitted
 from backends.tpu.compile.job import Job, Kind, Outcome
 from ir.errors import UnwritableFolder
 
 # Counted up when the classes, sentences or figures of outcomes change.
-_FORMAT = 1
+_FORMAT = 2
 _FLAGS = ("LIBTPU_INIT_ARGS", "TPU_LIBRARY_PATH", "XLA_FLAGS")
 
 
 def key_of(
     job: Job,
-    source: str,
+    source: Emitted,
     versions: Mapping[str, str],
     environment: Mapping[str, str],
 ) -> str:
@@ -33,7 +35,7 @@ def key_of(
     }
     content = {
         "format": _FORMAT,
-        "source": source,
+        "source": asdict(source),
         "job": job.data(),
         "versions": dict(versions),
         "flags": flags,

@@ -27,12 +27,12 @@ Arrays = tuple[jax.Array, ...]
 class Fetched(NamedTuple):
     """What a piece reads."""
 
-    tokens: Arrays  # [T, A] as words: the kernel fetches rows of it, for the prologue
-    inner: Arrays  # row spaces [PLACES, A], for the prologue
-    columns: Arrays  # row spaces [PLACES, B], for the epilogue
-    numbers: Arrays  # row spaces [PLACES, 1], for both
-    weights: Arrays  # [E, A, B], or transposed, one for each product
-    biases: Arrays  # [E, B]
+    tokens: Arrays = ()  # [T, A] as words: the kernel fetches rows, for the prologue
+    inner: Arrays = ()  # row spaces [PLACES, A], for the prologue
+    columns: Arrays = ()  # row spaces [PLACES, B], for the epilogue
+    numbers: Arrays = ()  # row spaces [PLACES, 1], for both
+    weights: Arrays = ()  # [E, A, B], or transposed, one for each product
+    biases: Arrays = ()  # [E, B]
 
 
 def tile_of(core: jax.Array, m: jax.Array, told: Any) -> jax.Array:

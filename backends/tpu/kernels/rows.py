@@ -79,16 +79,28 @@ class Refs(NamedTuple):
     arrived: Any  # their semaphores
 
 
+def rows_as_read(inner: Arrays, numbers: Arrays) -> Arrays:
+    """The prologue of left operands that are the rows themselves."""
+    return inner
+
+
+def sums_as_made(
+    sums: Arrays, columns: Arrays, numbers: Arrays, biases: Arrays
+) -> Arrays:
+    """The epilogue of results that are the sums themselves."""
+    return sums
+
+
 def grouped_rows(
-    prologue: Prologue,
-    epilogue: Epilogue,
     plan: RowPlan,
     fetched: Fetched,
     transposed: tuple[bool, ...],
     results: tuple[tuple[int, Any], ...],
     blocks: tuple[int, int],
-    rows_stay: bool,
-    adds: bool,
+    prologue: Prologue = rows_as_read,
+    epilogue: Epilogue = sums_as_made,
+    rows_stay: bool = False,
+    adds: bool = False,
 ) -> Arrays:
     """Row spaces [PLACES, width], one for each (width, dtype) of `results`.
 

@@ -44,11 +44,11 @@ Side = Callable[[Arrays, Arrays], jax.Array]
 class Summed(NamedTuple):
     """What the two operands are made of."""
 
-    left_tokens: Arrays  # [T, A] as words: the kernel fetches rows of it
-    left: Arrays  # row spaces [PLACES, A]
-    right_tokens: Arrays  # [T, B] as words
-    right: Arrays  # row spaces [PLACES, B]
-    numbers: Arrays  # row spaces [PLACES, 1], for both
+    left_tokens: Arrays = ()  # [T, A] as words: the kernel fetches rows of it
+    left: Arrays = ()  # row spaces [PLACES, A]
+    right_tokens: Arrays = ()  # [T, B] as words
+    right: Arrays = ()  # row spaces [PLACES, B]
+    numbers: Arrays = ()  # row spaces [PLACES, 1], for both
 
 
 class Sides(NamedTuple):
@@ -72,15 +72,21 @@ class Sides(NamedTuple):
         return rows, columns
 
 
+def side_as_read(rows: Arrays, numbers: Arrays) -> jax.Array:
+    """The side that is its rows themselves."""
+    (operand,) = rows
+    return operand
+
+
 def grouped_sums(
-    left: Side,
-    right: Side,
     plan: RowPlan,
     summed: Summed,
     widths: tuple[int, int],
     dtype: Any,
     blocks: tuple[int, int],
     window: int,
+    left: Side = side_as_read,
+    right: Side = side_as_read,
 ) -> jax.Array:
     """[E, A, B] of `dtype`: sums over each expert's rows of left^T right, in float32.
 

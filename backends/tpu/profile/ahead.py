@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from backends.emitted import PACKAGE
 from backends.tpu.profile.arguments import read_arguments
 
 
@@ -50,7 +51,9 @@ def _compile(request: dict[str, Any]) -> None:
 
 
 def _load(file: str, name: str) -> Callable[..., Any]:
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    path = Path(file)
+    called = path.parent.name if path.name == PACKAGE else path.stem
+    spec = importlib.util.spec_from_file_location(called, file)
     if spec is None or spec.loader is None:
         raise SystemExit(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)

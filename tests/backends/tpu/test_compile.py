@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.emitted import Emitted
 from backends.tpu.compile import (
     TOPOLOGIES,
     Argument,
@@ -235,18 +236,20 @@ def test_other_data_is_no_outcome(data: object) -> None:
 def test_the_key_follows_content(matmul: Job) -> None:
     versions = {"jax": "1", "libtpu": "2"}
     elsewhere = replace(matmul, file="elsewhere.py")
-    first = key_of(matmul, "text", versions, {"HOME": "here"})
-    assert first == key_of(elsewhere, "text", versions, {"HOME": "there"})
+    text = Emitted("text")
+    first = key_of(matmul, text, versions, {"HOME": "here"})
+    assert first == key_of(elsewhere, text, versions, {"HOME": "there"})
     others = [
-        key_of(matmul, "texts", versions, {}),
-        key_of(matmul, "text", versions | {"libtpu": "3"}, {}),
-        key_of(matmul, "text", versions, {"LIBTPU_INIT_ARGS": "--flag"}),
-        key_of(replace(matmul, chip="v4"), "text", versions, {}),
-        key_of(replace(matmul, function="other"), "text", versions, {}),
-        key_of(replace(matmul, args=(ROWS,)), "text", versions, {}),
-        key_of(replace(matmul, static=(("rows", 64),)), "text", versions, {}),
+        key_of(matmul, Emitted("texts"), versions, {}),
+        key_of(matmul, Emitted("text", {"a.py": "b"}), versions, {}),
+        key_of(matmul, text, versions | {"libtpu": "3"}, {}),
+        key_of(matmul, text, versions, {"LIBTPU_INIT_ARGS": "--flag"}),
+        key_of(replace(matmul, chip="v4"), text, versions, {}),
+        key_of(replace(matmul, function="other"), text, versions, {}),
+        key_of(replace(matmul, args=(ROWS,)), text, versions, {}),
+        key_of(replace(matmul, static=(("rows", 64),)), text, versions, {}),
     ]
-    assert len({first, *others}) == 8
+    assert len({first, *others}) == 9
 
 
 def test_damaged_files_are_ignored(tmp_path: Path) -> None:
@@ -351,7 +354,7 @@ def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 @real
 @pytest.mark.usefixtures("no_worker")
 def test_known_outcomes_start_no_worker(matmul: Job, tmp_path: Path) -> None:
-    key = key_of(matmul, MATMUL, service.installed(), service.environment())
+    key = key_of(matmul, Emitted(MATMUL), service.installed(), service.environment())
     outcome = Outcome(Kind.ILLEGAL, "at <source>:6", "lower")
     Store(tmp_path).put(key, outcome)
     assert compile_one(matmul, cache=tmp_path).reason == "at matmul.py:6"

@@ -6,10 +6,12 @@ import importlib.util
 import pytest
 
 import moegen
+from backends.chips import CHIPS
+from backends.emitted import PACKAGE
 from backends.tpu.compile import Argument, Job, compile_many
 from moegen.check import check
 from moegen.layers import SHIPPED, find_layer
-from moegen.plain import TRAINING, arrays, whole
+from moegen.plain import FORWARD, TRAINING, arrays, whole
 from tests.moegen.small import small
 
 LAYERS = list(SHIPPED)
@@ -98,14 +100,27 @@ def test_a_module_imports_only_jax_and_its_rounding_is_the_weights(tmp_path):
     op = moegen.compile(
         find_layer("glam"), "tpu-v4", "bfloat16", cache=tmp_path, **sizes
     )
-    imported = {
-        (node.module or "").split(".")[0]
-        for node in ast.walk(ast.parse(op.source))
-        if isinstance(node, ast.ImportFrom)
-    }
-    assert imported <= {"collections", "functools", "typing", "jax"}
-    assert "COMPUTE_DTYPE = jnp.bfloat16" in op.source
-    assert "INTERPRET = False" in op.source
+    assert "COMPUTE_DTYPE = jnp.bfloat16" in op.emitted.beside["row_blocks.py"]
+    assert "INTERPRET = False" in op.emitted.beside["rows.py"]
+    sources = {n: t for n, t in op.emitted.beside.items() if n.endswith(".py")}
+    for file, text in {PACKAGE: op.source, **sources}.items():
+        imports = [
+            n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)
+        ]
+        theirs = {(n.module or "").split(".")[0] for n in imports if not n.level}
+        assert theirs <= {"collections", "functools", "typing", "jax"}, file
+        assert {f"{n.module}.py" for n in imports if n.level} <= sources.keys(), file
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("chip", [c.name for c in CHIPS.values() if c.kind == "tpu"])
+def test_each_file_of_glam_is_short_enough_to_read(chip, dtype, tmp_path):
+    op = moegen.compile(find_layer("glam"), chip, dtype, cache=tmp_path)
+    for file, text in op.emitted.files("glam").items():
+        lines = text.split("\n")
+        if file.endswith(".py"):
+            assert len(lines) <= 400, file
+            assert max(map(len, lines)) <= 88, file
 
 
 @pytest.mark.skipif(
@@ -118,8 +133,7 @@ def test_libtpu_takes_gradients_of_widths_that_fill_no_lanes(tmp_path):
         op = moegen.compile(
             find_layer("mixtral"), "tpu-v5e", "bfloat16", tmp_path, **sizes
         )
-        path = tmp_path / f"{model}.py"
-        path.write_text(whole(op), encoding="utf-8")
+        path = whole(op).write(tmp_path, str(model))
         arguments = tuple(Argument(*held) for held in arrays(op))
         jobs.append(Job("v5e", str(path), TRAINING, arguments))
     for job, outcome in zip(jobs, compile_many(jobs), strict=True):
@@ -136,13 +150,8 @@ def test_libtpu_takes_a_layer_on_all_chips(tmp_path):
         op = moegen.compile(
             find_layer("hash"), target, "bfloat16", cache=tmp_path, **sizes
         )
-        path = tmp_path / f"{target}.py"
-        call = "forward({'wi': wi, 'wo': wo}, x, ids)"
-        path.write_text(f"{op.source}\n\ndef run(x, ids, wi, wo):\n    return {call}\n")
-        held = [fact.tensor for fact in op.inputs.values()] + list(
-            op.parameters.values()
-        )
-        arguments = tuple(Argument(t.dtype, tuple(t.shape)) for t in held)
-        jobs.append(Job(target.removeprefix("tpu-"), str(path), "run", arguments))
+        path = whole(op).write(tmp_path, target)
+        arguments = tuple(Argument(*held) for held in arrays(op))
+        jobs.append(Job(target.removeprefix("tpu-"), str(path), FORWARD, arguments))
     for job, outcome in zip(jobs, compile_many(jobs), strict=True):
         assert outcome.legal, f"{job.chip}: {outcome.reason}"

@@ -249,7 +249,7 @@ def test_what_is_not_chosen_follows_the_choice(tmp_path):
         assert kernel.schedule["chunk_rows"] == 64
         if kernel.kind == "grouped_rows":
             assert kernel.schedule["block_columns"] == 128
-    assert "TILE_ROWS = 192" in op.source
+    assert "TILE_ROWS = 192" in op.emitted.beside["row_plan.py"]
 
 
 def around(tiles):

@@ -20,6 +20,7 @@ from bench.traffic import ours
 from ir import mlir
 from moegen.check import check
 from moegen.layers import find_layer
+from moegen.plain import FORWARD, arrays, whole
 from tests.backends.tpu.test_races import interpreter, watched
 
 TPUS = [chip for chip in CHIPS.values() if chip.kind == "tpu"]
@@ -53,7 +54,7 @@ def test_gated_experts_agree_with_the_oracle(
     """Kernels fetch rows, two right-hand sides, both layouts of matrices."""
     layer, sizes = find_layer("mixtral"), SIZES | {"out_first": out_first}
     op = moegen.compile(layer, target, dtype, tmp_path, weights=weights, **sizes)
-    assert f'NARROW = "{way}"' in op.source
+    assert f'NARROW = "{way}"' in op.emitted.beside["row_blocks.py"]
     assert "token_words(x)" in op.source
     cases = check(
         layer,
@@ -157,17 +158,8 @@ def test_libtpu_takes_narrow_weights_on_every_chip_that_has_them(tmp_path):
         op = moegen.compile(
             find_layer("hash"), target, "bfloat16", tmp_path, weights=weights, **sizes
         )
-        path = tmp_path / f"{target}_{weights}.py"
-        names = ", ".join(op.parameters)
-        given = ", ".join(f"'{name}': {name}" for name in op.parameters)
-        call = f"forward({{{given}}}, x, ids)"
-        path.write_text(
-            f"{op.source}\n\ndef run(x, ids, {names}):\n    return {call}\n",
-            encoding="utf-8",
-        )
-        held = [fact.tensor for fact in op.inputs.values()]
-        held += list(op.parameters.values())
-        arguments = tuple(Argument(t.dtype, tuple(t.shape)) for t in held)
-        jobs.append(Job(target.removeprefix("tpu-"), str(path), "run", arguments))
+        path = whole(op).write(tmp_path, f"{target}_{weights}")
+        arguments = tuple(Argument(*held) for held in arrays(op))
+        jobs.append(Job(target.removeprefix("tpu-"), str(path), FORWARD, arguments))
     for case, outcome in zip(cases, compile_many(jobs), strict=True):
         assert outcome.legal, f"{case}: {outcome.reason}"

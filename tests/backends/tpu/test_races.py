@@ -1,6 +1,6 @@
 """Kernels under Pallas' TPU interpreter: no races, nothing read that nobody wrote."""
 
-import importlib.util
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import moegen
+from backends.emitted import PACKAGE
 from moegen.layers import find_layer
 
 interpreter = pytest.importorskip(
@@ -23,16 +24,14 @@ WATCHED = (
 
 def watched(layer, target, folder, **options):
     """The emitted module, with kernels run by the interpreter that finds races."""
-    source = moegen.compile(
+    emitted = moegen.compile(
         find_layer(layer), target, "bfloat16", cache=folder, **options, **SIZES
-    ).source
-    assert PLAIN in source
-    path = folder / f"{layer}_watched.py"
-    path.write_text(source.replace(PLAIN, WATCHED), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    ).emitted
+    rows = emitted.beside["rows.py"]
+    assert PLAIN in rows
+    beside = {**emitted.beside, "rows.py": rows.replace(PLAIN, WATCHED)}
+    path = folder / layer / PACKAGE
+    return replace(emitted, beside=beside).run(f"{layer}_watched", str(path))
 
 
 @pytest.mark.slow

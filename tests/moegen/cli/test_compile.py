@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -26,6 +28,30 @@ def test_out_writes_the_module(run, tiny, tmp_path):
     assert ran.out == f"compiled glam_moe for cpu: {file} ({size:,} bytes)\n"
     assert [item.name for item in folder.iterdir()] == ["glam_moe.py"]
     compile(file.read_text(), str(file), "exec")
+
+
+def test_for_a_tpu_out_writes_a_package_that_can_be_imported(run, tiny, tmp_path):
+    ran = run("compile", *tiny, "--target", "tpu-v4", "--out", tmp_path)
+    assert ran.code == 0
+    folder = tmp_path / "glam_moe"
+    files = sorted(folder.iterdir())
+    size = sum(file.stat().st_size for file in files)
+    assert ran.out == (
+        f"compiled glam_moe for tpu-v4: {folder / '__init__.py'} "
+        f"({size:,} bytes with the {len(files) - 1} files beside it)\n"
+    )
+    assert mlir.functions(mlir.parse((folder / "layer.mlir").read_text()))
+    program = "import glam_moe, jax; print(glam_moe.init(jax.random.key(0)).keys())"
+    environment = {"JAX_PLATFORMS": "cpu", "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "dict_keys(['router', 'wi', 'wo'])\n"
 
 
 def test_without_out_it_says_where_the_cached_module_lies(run, tiny, cache):

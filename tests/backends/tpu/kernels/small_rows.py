@@ -8,7 +8,7 @@ import numpy as np
 
 from backends.tpu.kernels import (
     chunks,
-    combine,
+    combine_rows,
     fetch,
     row_blocks,
     row_plan,
@@ -29,7 +29,7 @@ _CONSTANTS = {
     "CHUNK_ROWS": CHUNK,
     "COMBINED_TOKENS": STEP,
 }
-_MODULES = (chunks, combine, fetch, row_blocks, row_plan, rows, sums, token_words)
+_MODULES = (chunks, combine_rows, fetch, row_blocks, row_plan, rows, sums, token_words)
 
 
 def set_constants(monkeypatch, cores=1, interpret=True):
@@ -69,15 +69,15 @@ def two_products(plan, x, blocks, fetches, adds, rows_stay, narrow=False):
     gathered = () if fetches else (fetch.fetch_tokens(x, plan),)
     words = (as_words(x),) if fetches else ()
     made, total = rows.grouped_rows(
-        lambda inner, numbers: (inner[0], inner[0]),
-        lambda totals, columns, numbers, biases: (sum(totals), sum(totals)),
         plan,
-        rows.Fetched(words, gathered, (), (), weights, ()),
-        (False, False),
-        ((COLUMNS, jnp.float32), (1, jnp.float32)),
-        blocks,
-        rows_stay,
-        adds,
+        rows.Fetched(words, gathered, weights=weights),
+        transposed=(False, False),
+        results=((COLUMNS, jnp.float32), (1, jnp.float32)),
+        blocks=blocks,
+        prologue=lambda inner, numbers: (inner[0], inner[0]),
+        epilogue=lambda totals, columns, numbers, biases: (sum(totals), sum(totals)),
+        rows_stay=rows_stay,
+        adds=adds,
     )
     return made, total, weights
 
@@ -87,19 +87,15 @@ def products_of_rows(plan, x, blocks, fetches, window):
     right = jax.random.normal(jax.random.key(2), (plan.flat.size, COLUMNS))
     right = right.astype(jnp.bfloat16)
     made = sums.grouped_sums(
-        lambda held, numbers: held[0],
-        lambda held, numbers: held[0],
         plan,
         sums.Summed(
             left_tokens=(as_words(x),) if fetches else (),
             left=() if fetches else (x[plan.flat // CHOICES],),
-            right_tokens=(),
             right=(right,),
-            numbers=(),
         ),
-        (INNER, COLUMNS),
-        jnp.float32,
-        blocks,
-        window,
+        widths=(INNER, COLUMNS),
+        dtype=jnp.float32,
+        blocks=blocks,
+        window=window,
     )
     return made, right

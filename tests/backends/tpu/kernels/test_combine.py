@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backends.tpu.kernels.combine import combine_rows
+from backends.tpu.kernels.combine_rows import combine_rows
 from tests.backends.tpu.kernels.small_rows import (
     INNER,
     TOKENS,

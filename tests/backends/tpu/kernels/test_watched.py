@@ -10,7 +10,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from backends.tpu.kernels import router as router_kernel
 from backends.tpu.kernels import router_blocks, row_blocks, rows, token_words
-from backends.tpu.kernels.combine import combine_rows
+from backends.tpu.kernels.combine_rows import combine_rows
 from backends.tpu.kernels.fetch import fetch_tokens
 from backends.tpu.kernels.words import as_words
 from tests.backends.tpu.kernels.small_router import (

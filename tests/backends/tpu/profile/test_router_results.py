@@ -1,6 +1,5 @@
 """Our layers' kernels are told their rows although a kernel makes the choices."""
 
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import jax
@@ -43,13 +42,7 @@ def test_every_grouped_kernel_is_told_the_rows(
     sizes["k"] = min(2, experts)
     op = compile(find_layer(layer), "tpu-v5e", "bfloat16", tmp_path, **sizes)
     given = [jax.ShapeDtypeStruct(shape, jnp.dtype(kind)) for kind, shape in arrays(op)]
-    path = tmp_path / f"whole_{layer}.py"
-    path.write_text(whole(op), encoding="utf-8")
-    spec = spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = whole(op).run(f"whole_{layer}", str(op.path))
     traced = jax.jit(module.whole_forward).trace(*given)
     calls = [c for c in kernel_calls(traced, _ROUTING) if c.name.startswith("grouped")]
     assert calls
