@@ -213,7 +213,9 @@ def value_bytes(work: Work, chunk: int, blocks: Blocks) -> int:
     if work.kind == "sums":
         left, right = operands_of(work)
         parts = 2 if work.operand_bytes == 4 else 1  # float32 as parts of bfloat16
-        return chunk * 4 * parts * (left * first + right * second)
+        turned = -(-chunk // LANES) * LANES * work.operand_bytes  # rows along lanes
+        lefts = parts * max(left * chunk * 4, turned) * first
+        return lefts + chunk * 4 * parts * right * second
     made = 3 * work.products * second
     values = chunk * 4 * (first * (2 if work.tokens else 1) + made)
     if work.narrow:  # converted, if the compiler keeps them

@@ -8,7 +8,7 @@ import pytest
 import moegen
 from backends.chips import CHIPS
 from backends.emitted import PACKAGE
-from backends.tpu.compile import Argument, Job, compile_many
+from backends.tpu.compile import Argument, Job, compile_many, compile_one
 from moegen.check import check
 from moegen.layers import SHIPPED, find_layer
 from moegen.plain import FORWARD, TRAINING, arrays, whole
@@ -138,6 +138,18 @@ def test_libtpu_takes_gradients_of_widths_that_fill_no_lanes(tmp_path):
         jobs.append(Job("v5e", str(path), TRAINING, arguments))
     for job, outcome in zip(jobs, compile_many(jobs), strict=True):
         assert outcome.legal, f"{job.file}: {outcome.reason}"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
+def test_libtpu_takes_sums_whose_rows_are_turned_in_little_memory(tmp_path):
+    sizes = {"tokens": 16, "model": 768, "hidden": 3072, "experts": 4}
+    op = moegen.compile(find_layer("glam"), "tpu-v4", "bfloat16", tmp_path, **sizes)
+    arguments = tuple(Argument(*held) for held in arrays(op))
+    path = whole(op).write(tmp_path, "glam")
+    outcome = compile_one(Job("v4", str(path), TRAINING, arguments))
+    assert outcome.legal, outcome.reason
 
 
 @pytest.mark.skipif(
