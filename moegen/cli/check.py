@@ -151,8 +151,10 @@ def _print(cases: "Sequence[Case]", obtained: str) -> None:
     print(tabulate([[n, f"{e:.1e}"] for n, e in worst.items()], disable_numparse=True))
     skipped = sum(bool(case.skipped) for case in cases)
     applied = len(cases) - skipped
-    print(f"\n{applied} cases, {len(wrong)} findings beyond their bound; ", end="")
-    print(f"{skipped} routings do not apply. {obtained}")
+    told = f"{applied} case{'' if applied == 1 else 's'}, {len(wrong)} beyond a bound"
+    if skipped:
+        told += f"; {skipped} do not apply"
+    print(f"\n{told}. {obtained[0].upper()}{obtained[1:]}.")
 
 
 def _cell(value: Any) -> str:

@@ -50,6 +50,8 @@ def register(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the time line's ops, and what each of them spends its time on."""
+    if arguments.html:
+        _check_place(arguments.html)
     report = _report(arguments)
     if arguments.html:
         from backends.tpu.profile.page import page
@@ -117,12 +119,21 @@ def _names(tree: ast.Module) -> Sequence[str]:
     return found
 
 
-def _write(path: Path, text: str) -> None:
+def _check_place(path: Path) -> None:
+    """Refuse a page that cannot be written before the minutes that a compile takes."""
+    there = path.exists()
+    _write(path, "", "a")
+    if not there:
+        path.unlink()
+
+
+def _write(path: Path, text: str, mode: str = "w") -> None:
     from ir.errors import BadArgument
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         reason = f"--html {path} cannot be written: {error.strerror or error}"
         raise BadArgument(reason=reason) from None

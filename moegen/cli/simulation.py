@@ -1,6 +1,7 @@
 """Compile for a TPU that is not there, and simulate the schedule that came out."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -54,8 +55,14 @@ def simulation(command: str, arguments: argparse.Namespace) -> Simulation:
     target, routing = arguments.target, arguments.routing
     if not find_target(target).cuts:
         reason = (
-            f"moegen {command} estimates TPUs and the target is '{target}': "
+            f"{command} estimates TPUs and the target is '{target}': "
             "choose one with --target tpu-v5e"
+        )
+        raise BadArgument(reason=reason)
+    if not 0 < arguments.limit < math.inf:  # neither does NaN lie between
+        reason = (
+            f"--limit takes seconds, a number above 0 such as 600, and got "
+            f"{arguments.limit:g}"
         )
         raise BadArgument(reason=reason)
     read = read_routing(routing)
@@ -84,17 +91,22 @@ def profiled(
     from backends.tpu.profile.dump import dump
     from backends.tpu.profile.module import profile_module
     from backends.tpu.profile.report import document
+    from ir.errors import DumpFailed
 
-    log(f"compiling {asked.function} for {asked.target}")
-    made = dump(
-        file,
-        function,
-        tuple(types),
-        asked.chip,
-        megacore=asked.chip == "v4",
-        seconds=asked.seconds,
-        routing=asked.routing,
-    )
+    what = f"{asked.function} for {asked.target}"
+    log(f"compiling {what}")
+    try:
+        made = dump(
+            file,
+            function,
+            tuple(types),
+            asked.chip,
+            megacore=asked.chip == "v4",
+            seconds=asked.seconds,
+            routing=asked.routing,
+        )
+    except DumpFailed as error:  # whose file may be ours, and not the user's
+        raise DumpFailed(what=what, reason=error.facts["reason"]) from None
     log(f"simulating {len(made.kernels)} pieces of code")
     return document(
         profile_module(made),

@@ -17,6 +17,7 @@ from typing import Any
 
 from backends.emitted import PACKAGE
 from backends.tpu.profile.arguments import read_arguments
+from ir.errors import MoegenError
 
 
 def main(path: str) -> int:
@@ -25,7 +26,8 @@ def main(path: str) -> int:
     try:
         _compile(request)
     except (Exception, SystemExit) as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
+        kind = "" if isinstance(error, MoegenError) else f"{type(error).__name__}: "
+        told = " ".join(f"{kind}{error}".split())
         (Path(request["out"]) / "failure.txt").write_text(told)
         return 1
     return 0

@@ -123,7 +123,7 @@ def _run(python: str, request: Path, what: str, seconds: float) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        reason = f"it took longer than {seconds:g} s; raise the limit or shrink tiles"
+        reason = f"it took longer than {seconds:g} s; give it more time or shrink tiles"
         raise DumpFailed(what=what, reason=reason) from None
     failure = request.parent / "failure.txt"
     if failure.exists():

@@ -4,14 +4,15 @@ All draws are seeded: the same routing gives the same numbers.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ir.errors import BadArgument
+from ir.errors import BadArgument, nearest
 
 Ints: TypeAlias = npt.NDArray[np.int32]
 
@@ -86,8 +87,11 @@ def read_routing(text: str) -> Routing:
         return Routing(text)
     path = Path(text)
     if path.suffix != ".json":
-        known = ", ".join(KINDS)
-        reason = f"--routing takes {known} or a .json file of counts, and got '{text}'"
+        known, close = ", ".join(KINDS), nearest(text, list(KINDS))
+        reason = (
+            f"--routing takes {known} or a .json file of counts, and got "
+            f"'{text}'{close}"
+        )
         raise BadArgument(reason=reason)
     return Routing("recorded", _counts(path))
 
@@ -95,13 +99,24 @@ def read_routing(text: str) -> Routing:
 def _counts(path: Path) -> tuple[float, ...]:
     try:
         held = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        raise BadArgument(reason=f"{path} is not a JSON file") from None
-    numbers = isinstance(held, list) and all(
-        isinstance(each, (int, float)) and not isinstance(each, bool) and each >= 0
-        for each in held
-    )
-    if not numbers or not sum(held) > 0:
-        reason = f"{path} must hold a list with one number of rows for each expert"
-        raise BadArgument(reason=reason)
+    except OSError as error:
+        reason = f"--routing {path} cannot be read: {error.strerror or error}"
+        raise BadArgument(reason=reason) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        reason = f"--routing {path} is not a JSON file: {error}"
+        raise BadArgument(reason=reason) from None
+    wanted = f"--routing {path} must hold a list with one number of rows an expert"
+    if not isinstance(held, list):
+        raise BadArgument(reason=f"{wanted}, such as [12, 0, 7]")
+    for expert, each in enumerate(held):
+        if not _is_count(each):
+            reason = f"{wanted}, from 0 on, and has {each!r} for expert {expert}"
+            raise BadArgument(reason=reason)
+    if not sum(held):
+        raise BadArgument(reason=f"{wanted}, and no expert has any")
     return tuple(map(float, held))
+
+
+def _is_count(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value < math.inf

@@ -53,3 +53,10 @@ def test_bad_use(run, tmp_path):
     ran = run("check", "glam", "--set", "tokens=0", "--cache", tmp_path)
     assert ran.code == 2
     assert "the size tokens=0 must be a positive whole number" in ran.err
+
+
+def test_the_last_line_counts_and_says_how_the_figures_came_about(run, tmp_path):
+    ran = run("check", *own(tmp_path, "tanh"))
+    last = ran.out.splitlines()[-1]
+    assert last.startswith("1 case, 0 beyond a bound. Measured on cpu, jax ")
+    assert last.endswith(", against the float64 interpreter.")

@@ -98,4 +98,4 @@ def test_cycles_of_both_passes_come_from_the_compiled_schedule(run, cache):
 def test_cycles_need_a_tpu(run):
     ran = run("inspect", "switch", "--target", "cpu", "--cycles")
     assert ran.code == 2
-    assert "moegen inspect --cycles estimates TPUs and the target is 'cpu'" in ran.err
+    assert "moegen: inspect --cycles estimates TPUs and the target is 'cpu'" in ran.err

@@ -52,6 +52,9 @@ def test_a_function_gets_a_time_line_and_a_page(
         ("{file}:product", ["--target", "tpu-v9"], "there is no target 'tpu-v9'"),
         ("{file}:product", ["--target", "cpu"], "choose one with --target tpu-v5e"),
         ("glam", ["--routing", "skewed"], "--routing takes balanced, uniform, zipf"),
+        ("glam", ["--limit", "nan"], "--limit takes seconds, a number above 0"),
+        ("glam", ["--limit", "inf"], "such as 600, and got inf"),
+        ("glam", ["--limit", "-3"], "such as 600, and got -3"),
     ],
 )
 def test_bad_use_is_one_sentence(
@@ -75,5 +78,35 @@ def test_a_function_that_does_not_compile_says_why(
     argv = ["profile", f"{file}:product", "--target", "tpu-v5e", "--args", "f32[8]"]
     assert main(argv) == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert "libtpu made no schedule of mine.py:product for v5e: TypeError" in told
+    assert f"no schedule of {file}:product for tpu-v5e: TypeError" in told
     assert "missing 1 required positional argument: 'b'" in told
+
+
+def test_a_layer_that_is_not_compiled_in_time_is_called_as_the_user_calls_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = ["profile", "glam", "--target", "tpu-v5e", "--limit", "0.01"]
+    assert main(argv) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "no schedule of glam for tpu-v5e: it took longer than 0.01 s" in told
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_compiled(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["profile", f"{file}:product", "--target", "tpu-v5e", "--args", "f32[8]"]
+    assert main([*argv, "--html", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told == f"moegen: --html {tmp_path} cannot be written: Is a directory\n"
+
+
+def test_a_profile_that_fails_leaves_pages_as_they_were(
+    file: Path, tmp_path: Path
+) -> None:
+    argv = ["profile", f"{file}:product", "--target", "tpu-v5e", "--args", "f32[8]"]
+    old, new = tmp_path / "old.html", tmp_path / "new.html"
+    old.write_text("an older page")
+    assert main([*argv, "--html", str(old)]) == 2
+    assert main([*argv, "--html", str(new)]) == 2
+    assert old.read_text() == "an older page"
+    assert not new.exists()

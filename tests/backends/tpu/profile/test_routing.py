@@ -51,12 +51,20 @@ def test_a_recorded_histogram_is_scaled(tmp_path: Path) -> None:
 def test_bad_routings_are_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadArgument, match="--routing takes balanced, uniform, zipf"):
         read_routing("zipff")
+    with pytest.raises(BadArgument, match="did you mean 'zipf'"):
+        read_routing("zpf")
+    with pytest.raises(BadArgument, match=r"none.json cannot be read: No such file"):
+        read_routing(str(tmp_path / "none.json"))
     file = tmp_path / "seen.json"
     for text, said in (
         ("{}", "must hold a list"),
-        ("[1, -2]", "must hold a list"),
-        ("[0, 0]", "must hold a list"),
-        ("[1, 2", "is not a JSON file"),
+        ("[1, -2]", "from 0 on, and has -2 for expert 1"),
+        ("[true, 1]", "from 0 on, and has True for expert 0"),
+        ("[1, 1e400]", "from 0 on, and has inf for expert 1"),
+        ("[1, NaN]", "from 0 on, and has nan for expert 1"),
+        ("[0, 0]", "and no expert has any"),
+        ("[]", "and no expert has any"),
+        ("[1, 2", "is not a JSON file: .* line 1 column"),
     ):
         file.write_text(text)
         with pytest.raises(BadArgument, match=said):
