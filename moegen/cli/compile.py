@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = op.path
     if arguments.out is not None:
         path = _write(op, arguments.out)
+        _tell_hidden(arguments.out, op.name)
     size = sum(len(text.encode()) for text in op.emitted.files(op.name).values())
     if arguments.json:
         print_json(_document(op, path, size, stages))
@@ -73,6 +74,15 @@ def _write(op: "Op", folder: Path) -> Path:
         place = folder / file
         path = write_text(place.parent, place.name, text, "--out")
     return path
+
+
+def _tell_hidden(folder: Path, name: str) -> None:
+    """A CPU's module and a TPU's package of one name: Python imports the package."""
+    if (folder / f"{name}.py").exists() and (folder / name / "__init__.py").exists():
+        log(
+            f"{folder} now holds both {name}.py and {name}/, of which Python imports "
+            f"{name}/ alone: keep one, or compile with another --out"
+        )
 
 
 class _Stages:

@@ -54,6 +54,13 @@ def test_for_a_tpu_out_writes_a_package_that_can_be_imported(run, tiny, tmp_path
     assert done.stdout == "dict_keys(['router', 'wi', 'wo'])\n"
 
 
+def test_a_module_that_a_package_of_its_name_hides_is_told(run, tiny, tmp_path):
+    assert run("compile", *tiny, "--out", tmp_path).err == ""
+    ran = run("compile", *tiny, "--target", "tpu-v4", "--out", tmp_path)
+    assert ran.code == 0
+    assert "both glam_moe.py and glam_moe/, of which Python imports" in ran.err
+
+
 def test_without_out_it_says_where_the_cached_module_lies(run, tiny, cache):
     ran = run("compile", *tiny)
     path = ran.out.split(": ")[1].split(" (")[0]
