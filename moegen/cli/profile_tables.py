@@ -70,7 +70,10 @@ def _loops(report: dict[str, Any]) -> Iterator[str]:
     loops = report["loops"][:_LOOPS]
     if not loops:
         return
-    yield "\nhottest loops, each without the loops inside it"
+    yield (
+        "\nhottest loops, each without the loops inside it; bytes count where their "
+        "copies start,\nand may move during inner loops: so HBM can exceed its peak"
+    )
     yield _table([_loop_cells(loop) for loop in loops], _LOOP, _LOOP_ALIGN)
 
 
