@@ -1,4 +1,4 @@
-"""First derivatives only. Spliced into the emitted modules that have a gradient."""
+"""First derivatives only: a second one is refused in a sentence."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How an emitted module starts its parameters. Spliced into modules of every target."""
+"""The layer's parameters, and how they start."""
 
 import jax
 import jax.numpy as jnp

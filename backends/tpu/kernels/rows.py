@@ -52,10 +52,11 @@ INTERPRET = False  # run as plain XLA code, on any machine
 LANES = 128
 BYTE_LINES = 32  # lines of bytes that share a tile of memory
 
+# What a layer puts into a kernel; numbers per row are [rows, 1], such as gates.
 # (blocks of inner rows, numbers per row) -> a left operand for each product.
 Prologue = Callable[[Arrays, Arrays], Arrays]
-# (sums, blocks of rows, numbers per row, biases) -> results; of sums over columns what
-# is to be added.
+# (sums of products, blocks of rows, numbers per row, biases) -> results [rows, columns
+# of a block]; for a result of width 1, which is a sum over columns, what is added up.
 Epilogue = Callable[[Arrays, Arrays, Arrays, Arrays], Arrays]
 
 
