@@ -4,6 +4,7 @@ The emitted module imports only jax and numpy, runs without moegen, and is what 
 itself runs. The same IR gives the same bytes, on every Python version.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +198,7 @@ def _parameters(module: mlir.Module) -> Mapping[str, Any]:
 def _top_names(path: Path) -> set[str]:
     lines = path.read_text(encoding="utf-8").split("\n")
     return {
-        line.split("(")[0].removeprefix("def ")
+        re.split(r"\W", line)[1]
         for line in lines
-        if line.startswith("def ")
+        if line.startswith(("def ", "class "))
     }

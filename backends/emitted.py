@@ -6,6 +6,7 @@ are what a person reads, and what a child process is given.
 
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.abc import Loader, MetaPathFinder
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE = "__init__.py"  # a package's own text, which is the layer
+_RUNNING = threading.RLock()  # two of one name would take each other's modules away
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,13 @@ class Emitted:
 
         It stays in `sys.modules`, where one of that name is replaced.
         """
-        for other in [n for n in sys.modules if n == name or n.startswith(f"{name}.")]:
-            del sys.modules[other]
+        with _RUNNING:
+            return self._run(name, place)
+
+    def _run(self, name: str, place: str) -> ModuleType:
+        for other in list(sys.modules):
+            if other == name or other.startswith(f"{name}."):
+                del sys.modules[other]
         module = ModuleType(name)
         module.__file__ = place
         sys.modules[name] = module
