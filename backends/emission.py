@@ -22,7 +22,15 @@ from ir.errors import UnsupportedByTarget
 from ir.op import attributes_of, operand_types
 from ir.types import from_attribute, from_mlir
 
-_FUNCTIONS = ("init", "forward", "backward", "forward_residuals", "no_gradient")
+_FUNCTIONS = (
+    "init",
+    "forward",
+    "backward",
+    "forward_residuals",
+    "layer_forward",
+    "layer_backward",
+    "no_gradient",
+)
 
 
 @dataclass(frozen=True)

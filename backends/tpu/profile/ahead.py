@@ -15,9 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from backends.emitted import PACKAGE
 from backends.tpu.profile.arguments import read_arguments
 from ir.errors import MoegenError
+
+_LOADED = "moegen_profiled"
 
 
 def main(path: str) -> int:
@@ -53,9 +54,8 @@ def _compile(request: dict[str, Any]) -> None:
 
 
 def _load(file: str, name: str) -> Callable[..., Any]:
-    path = Path(file)
-    called = path.parent.name if path.name == PACKAGE else path.stem
-    spec = importlib.util.spec_from_file_location(called, file)
+    # A name of our own: a folder or a file may be called as what it imports is.
+    spec = importlib.util.spec_from_file_location(_LOADED, file)
     if spec is None or spec.loader is None:
         raise SystemExit(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
